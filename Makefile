@@ -1,0 +1,2 @@
+# Localloop. `make help` lists the targets.
+GO ?= go
