@@ -124,6 +124,27 @@ type SIP struct {
 	OptionsEvery time.Duration `toml:"options_every"`
 }
 
+// Values of SIP.Transport, SIP.SRTP, Card.Law, Line.Kind and Line.CallerID.
+const (
+	UDP = "udp"
+	TCP = "tcp"
+	// TransportTLS is TLS over TCP.
+	TransportTLS = "tls"
+
+	SRTPOff      = "off"
+	SRTPRequired = "required"
+
+	ALaw  = "alaw"
+	MuLaw = "ulaw"
+
+	FXS = "fxs"
+	FXO = "fxo"
+
+	Bellcore = "bellcore"
+	ETSI     = "etsi"
+	Off      = "off"
+)
+
 // Card is a serial line card.
 type Card struct {
 	Name   string `toml:"name"`
