@@ -43,12 +43,14 @@ func (b *bridge) AnswerTo(leg string) (*sdp.Description, error) { return b.m.Ans
 func (b *bridge) OfferTo(leg string, p sdp.Profile) (*sdp.Description, error) {
 	return b.m.OfferTo(leg, p)
 }
-func (b *bridge) Answered(leg string, answer *sdp.Description) error { return b.m.Answered(leg, answer) }
-func (b *bridge) Join(x, y string) error                             { return b.m.Join(x, y) }
-func (b *bridge) Play(leg string, t call.Tone)                       { b.m.Play(leg, tones[t]) }
+func (b *bridge) Answered(leg string, answer *sdp.Description) error {
+	return b.m.Answered(leg, answer)
+}
+func (b *bridge) Join(x, y string) error       { return b.m.Join(x, y) }
+func (b *bridge) Play(leg string, t call.Tone) { b.m.Play(leg, tones[t]) }
 func (b *bridge) Digit(leg string, d call.Digit) {
 	b.m.Digit(leg, media.Digit{Digit: d.Digit, Duration: d.Duration})
 }
-func (b *bridge) Hold(leg string, on bool)         { b.m.Hold(leg, on) }
-func (b *bridge) Drop(leg string)                  { b.m.Drop(leg) }
-func (b *bridge) Events() <-chan call.BridgeEvent  { return b.events }
+func (b *bridge) Hold(leg string, on bool)        { b.m.Hold(leg, on) }
+func (b *bridge) Drop(leg string)                 { b.m.Drop(leg) }
+func (b *bridge) Events() <-chan call.BridgeEvent { return b.events }
