@@ -35,7 +35,13 @@ func (v *checker) check() {
 	v.realms()
 	v.trunkNames()
 	for i := range v.c.Teams {
-		v.teams(&v.c.Teams[i], fmt.Sprintf("teams[%d]", i))
+		t, at := &v.c.Teams[i], fmt.Sprintf("teams[%d]", i)
+		v.teams(t, at)
+		for j := range v.c.Teams[:i] {
+			if t.FQDN != "" && strings.EqualFold(t.FQDN, v.c.Teams[j].FQDN) {
+				v.fault(at+".fqdn", "%q is already the name of teams[%d]: Teams knows a trunk by its name", clip(t.FQDN), j)
+			}
+		}
 	}
 	for i := range v.c.SIP {
 		v.sip(&v.c.SIP[i], fmt.Sprintf("sip[%d]", i))
