@@ -61,6 +61,18 @@ func newFork(a *Agent, ufrag string, now time.Time) *fork {
 	return &fork{agent: a, ufrag: ufrag, last: now}
 }
 
+// signalled finds the candidate of the fork's description at addr. mu is held.
+func (f *fork) signalled(addr netip.AddrPort) (sdp.Candidate, bool) {
+	if f.remote != nil {
+		for _, c := range f.remote.Candidates {
+			if usable(c) && unmap(c.Addr) == addr {
+				return c, true
+			}
+		}
+	}
+	return sdp.Candidate{}, false
+}
+
 // feed queues a check for the fork's pion agent, starting it if need be. It
 // reports false if the agent is so far behind that the peer had better repeat.
 // mu is held.
@@ -135,7 +147,7 @@ func (a *Agent) startPion(f *fork, c *conn) (*ice.Agent, error) {
 		agent.OnCandidate(func(ice.Candidate) {}), // pion gathers only for somebody
 		agent.OnConnectionStateChange(func(s ice.ConnectionState) { c.state.Store(int32(s)) }),
 		agent.OnSelectedCandidatePairChange(func(_, remote ice.Candidate) {
-			c.remoteType.Store(int32(remote.Type()))
+			c.selected.Store(true)
 			a.nominated(f, addrOf(remote))
 		}),
 		agent.GatherCandidates(),
@@ -220,8 +232,8 @@ type conn struct {
 	closed chan struct{} // by pion
 	shut   sync.Once
 
-	state      atomic.Int32 // ice.ConnectionState
-	remoteType atomic.Int32 // ice.CandidateType of the selected pair
+	state    atomic.Int32 // ice.ConnectionState
+	selected atomic.Bool  // pion has a selected pair
 }
 
 func newConn(a *Agent) *conn {

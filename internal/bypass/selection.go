@@ -35,12 +35,8 @@ type source struct {
 // priority is that of the signalled candidate at this address, else the one
 // the check announces for a peer-reflexive candidate, RFC 8445 §7.3.1.3.
 func (s *source) priority() uint32 {
-	if s.fork.remote != nil {
-		for _, c := range s.fork.remote.Candidates {
-			if usable(c) && unmap(c.Addr) == s.addr {
-				return c.Priority
-			}
-		}
+	if c, ok := s.fork.signalled(s.addr); ok {
+		return c.Priority
 	}
 	return s.announce
 }
@@ -189,7 +185,7 @@ func (a *Agent) wanted(f *fork, c *conn, addr netip.AddrPort) bool {
 	case s == nil:
 		return false
 	case s == nominated:
-		return c.remoteType.Load() == 0 // a fresh pion agent has to learn it
+		return !c.selected.Load() // a fresh pion agent has to learn it
 	case nominated == nil || !s.aggressive:
 		return true
 	default:

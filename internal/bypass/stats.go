@@ -80,8 +80,8 @@ type ForkStats struct {
 	// State is pion's: "checking", "connected", or "disconnected" when consent
 	// (RFC 7675) has run out on the nominated pair; empty before the first check.
 	State string
-	// RemoteType is the candidate type of the nominated pair: host, srflx, prflx
-	// or relay; empty before.
+	// RemoteType is the type of the nominated remote candidate as its description
+	// has it (host, srflx, relay), or prflx if it is not there; empty before.
 	RemoteType string
 }
 
@@ -119,9 +119,11 @@ func (a *Agent) Stats() Stats {
 			if st := ice.ConnectionState(f.conn.state.Load()); st != 0 {
 				fs.State = strings.ToLower(st.String())
 			}
-			if t := ice.CandidateType(f.conn.remoteType.Load()); t != ice.CandidateTypeUnspecified {
-				fs.RemoteType = t.String()
-			}
+		}
+		if c, ok := f.signalled(f.nominated); ok {
+			fs.RemoteType = c.Type
+		} else if f.nominated.IsValid() {
+			fs.RemoteType = ice.CandidateTypePeerReflexive.String()
 		}
 		s.Forks = append(s.Forks, fs)
 	}

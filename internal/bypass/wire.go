@@ -35,7 +35,10 @@ func IsSTUN(b []byte) bool {
 // datagram; nothing is allocated.
 func LocalUfrag(datagram []byte) (ufrag []byte, ok bool) {
 	ours, _, ok := usernameOf(datagram)
-	return ours, ok
+	if !ok {
+		return nil, false
+	}
+	return ours, true
 }
 
 // usernameOf finds the two halves of the USERNAME in a Binding request of sound
