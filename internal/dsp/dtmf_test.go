@@ -228,6 +228,10 @@ func TestPresentIsTrueWithinTwoWindowsOfTheStart(t *testing.T) {
 	}
 }
 
+const spokenText = `The north wind and the sun were disputing which was the stronger, when a traveller came along
+wrapped in a warm cloak. Zero one two three four five six seven eight nine. Please hold the line, we will be with you
+as soon as we can. Hello? Oh no! Eeeh, well. Aah. Ooh. `
+
 // TestA04SpeechGivesNoDigits: seeded speech-like sound (a pitch with harmonics
 // under moving formants, and pauses), then real synthetic speech where
 // espeak-ng is installed. 30 minutes may give one digit.
@@ -252,13 +256,11 @@ func TestA04SpeechGivesNoDigits(t *testing.T) {
 
 func TestA04SpokenTextGivesNoDigits(t *testing.T) {
 	espeak, sox := tool(t, "espeak-ng"), tool(t, "sox")
-	text := strings.Repeat(`The north wind and the sun were disputing which was the stronger, when a traveller came along
- wrapped in a warm cloak. Zero one two three four five six seven eight nine. Please hold the line, we will be with you as soon as we can. Hello? Oh no! Eeeh, well. Aah. Ooh. `, 3)
 	total, digits := 0, ""
 	for _, voice := range []string{"en", "en+f2", "de", "de+f3", "fr+f4", "es", "it+f5", "sv+m3"} {
 		for _, pitch := range []string{"30", "60", "90"} {
 			wav := filepath.Join(t.TempDir(), "s.wav")
-			run(t, nil, espeak, "-v", voice, "-p", pitch, "-w", wav, text)
+			run(t, nil, espeak, "-v", voice, "-p", pitch, "-w", wav, strings.Repeat(spokenText, 3))
 			pcm := fromRaw(run(t, nil, sox, wav, "-t", "raw", "-r", "8000", "-e", "signed", "-b", "16", "-L", "-c", "1", "-", "gain", "-n", "-6"))
 			total += len(pcm)
 			got, _ := received(NewDTMFReceiver(), pcm)
