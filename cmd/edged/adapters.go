@@ -87,12 +87,3 @@ func realmInterfaces(cfg *config.Config) []string {
 	}
 	return names
 }
-
-// mediaPorts are the port ranges of all realms.
-func mediaPorts(cfg *config.Config) []config.PortRange {
-	var ports []config.PortRange
-	for _, r := range cfg.Realms {
-		ports = append(ports, r.Ports)
-	}
-	return ports
-}

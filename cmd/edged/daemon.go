@@ -34,8 +34,8 @@ type daemon struct {
 	plan    atomic.Pointer[route.Plan]
 	reloads sync.Mutex // one reload at a time
 
-	marks  *qos.Marks
-	shaper *qos.Enforcer
+	marks  qos.Marks
+	egress *qos.Egress
 	watch  *netcfg.Watch
 	media  *media.Engine
 	sip    *sip.Endpoint
@@ -45,9 +45,6 @@ type daemon struct {
 	web    *web.Server
 	http   net.Listener
 	super  supervisor
-
-	// trouble holds until when new calls of a trunk are refused, for status.
-	trouble sync.Map
 }
 
 // build makes the parts and joins them. It opens the HTTP listener, so that a
@@ -63,9 +60,7 @@ func build(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 	d.plan.Store(plan)
 	d.marks = qos.NewMarks(cfg.QoS)
 
-	if d.cdr, err = cdr.New(cfg.CDR, log.With("part", "cdr")); err != nil {
-		return nil, err
-	}
+	d.cdr = cdr.New(cfg.CDR, cdr.Options{Logger: log.With("part", "cdr")})
 	if d.analog, err = analog.New(analog.Options{
 		Box: cfg.Box, Cards: cfg.Cards, Lines: cfg.Lines,
 		Accept: d.accept, Plan: router{d}, Log: log.With("part", "analog"),
@@ -88,7 +83,11 @@ func build(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 		Router: router{d}, Dialer: dialers{d.sip, d.analog}, Bridges: bridges{d.media},
 		MaxCalls: cfg.Box.MaxCalls, Ended: d.ended, Trouble: d.voiceTrouble, Log: log.With("part", "call"),
 	})
-	d.shaper = qos.NewEnforcer(cfg.QoS, mediaPorts(cfg), log.With("part", "qos"))
+	kernel, err := qos.NewNetlink()
+	if err != nil {
+		return nil, fmt.Errorf("marks: %w", err)
+	}
+	d.egress = qos.NewEgress(kernel, log.With("part", "qos"))
 	d.watch = netcfg.New(netcfg.Options{Interfaces: realmInterfaces(cfg), Log: log.With("part", "netcfg")})
 	d.web = web.New(web.Options{Source: d, Log: log.With("part", "web")})
 	if d.http, err = net.Listen("tcp", cfg.Box.HTTP.String()); err != nil {
@@ -138,9 +137,10 @@ func (d *daemon) run(ctx context.Context, reload <-chan struct{}, hurry <-chan s
 			return nil
 		})
 	}
+	d.applyMarks()
+	defer d.removeMarks()
 	part("records", d.cdr.Run)
 	part("media", d.media.Run)
-	part("marks", d.shaper.Run)
 	part("network", d.watch.Run)
 	part("analog", d.analog.Run)
 	part("sip", d.sip.Run)
@@ -194,6 +194,25 @@ func (d *daemon) drain(hurry <-chan struct{}) {
 	d.calls.Drain(ctx)
 }
 
+// applyMarks enforces and counts marks on the interfaces. What the kernel refuses
+// is logged and shown; the marks set on sockets do not need it.
+func (d *daemon) applyMarks() {
+	cfg := d.config.Load()
+	for _, s := range d.egress.Apply(cfg.QoS, cfg.Realms) {
+		if s.Applied {
+			d.log.Info("voice marks are enforced and counted", "interface", s.Interface)
+		} else {
+			d.log.Warn("voice marks are not enforced; sockets still set them", "interface", s.Interface, "why", s.Why)
+		}
+	}
+}
+
+func (d *daemon) removeMarks() {
+	if err := d.egress.Remove(); err != nil {
+		d.log.Warn("classes of the interfaces were not removed", "err", err)
+	}
+}
+
 // networkEvents carries what the kernel says to the voice: a leg whose link or
 // neighbour is gone need not wait for silence.
 func (d *daemon) networkEvents(ctx context.Context) {
@@ -211,6 +230,9 @@ func (d *daemon) networkEvents(ctx context.Context) {
 				why = "link " + ev.Interface + " down"
 			case netcfg.NeighbourFailed:
 				why = "neighbour " + ev.Addr.String() + " does not answer on " + ev.Interface
+			case netcfg.LinkUp:
+				d.applyMarks() // a link that was made anew has lost its classes
+				continue
 			case netcfg.AddressGone:
 				why = "address " + ev.Addr.String() + " gone from " + ev.Interface
 			default:

@@ -9,6 +9,7 @@ import (
 	"localloop/internal/analog"
 	"localloop/internal/call"
 	"localloop/internal/cdr"
+	"localloop/internal/qos"
 	"localloop/internal/sip"
 	"localloop/internal/web"
 )
@@ -73,15 +74,13 @@ func liveCalls(list []call.View) []web.Call {
 func records(list []cdr.Record) []web.Record {
 	out := make([]web.Record, 0, len(list))
 	for _, r := range list {
-		w := web.Record{ID: r.ID, Start: r.Start, Seconds: r.Duration.Seconds(), Source: r.Source, Calling: r.Calling.Number,
-			Called: r.Called, Cause: r.Cause.String(), Reason: r.Reason, Moves: len(r.Moves)}
+		w := web.Record{ID: r.ID, Start: r.Setup, Seconds: r.Duration().Seconds(), Source: r.Source, Calling: r.Calling.Number,
+			Called: r.Called, Cause: r.Cause.String(), Reason: r.Reason, MediaPath: r.MediaPath()}
 		if n := len(r.Attempts); n > 0 {
 			w.Target = r.Attempts[n-1].Target.Name
 		}
-		for _, leg := range r.Voice.Legs {
-			if leg.MediaPath != "line" && leg.MediaPath != "" {
-				w.MediaPath = leg.MediaPath
-			}
+		for _, leg := range r.Voice {
+			w.Moves += len(leg.Moves)
 			if leg.MOS > 0 && (w.MOS == nil || leg.MOS < *w.MOS) {
 				w.MOS = &leg.MOS
 			}
@@ -89,6 +88,27 @@ func records(list []cdr.Record) []web.Record {
 		out = append(out, w)
 	}
 	return out
+}
+
+func (d *daemon) mediaStatus() web.Media {
+	stats := d.media.Stats()
+	m := web.Media{Legs: stats.Legs, Dropped: stats.Drops}
+	for _, r := range stats.Realms {
+		m.Realms = append(m.Realms, web.MediaRealm{Name: r.Realm, Sent: r.PacketsOut, Received: r.PacketsIn, PortsFree: r.PortsFree})
+	}
+	return m
+}
+
+func (d *daemon) markStatus() web.Marks {
+	m := web.Marks{Voice: d.marks.DSCP(qos.Voice).String(), Signalling: d.marks.DSCP(qos.Signalling).String()}
+	for _, s := range d.egress.Shares() {
+		w := web.InterfaceMark{Interface: s.Interface, Applied: s.Applied, Why: s.Why, Marked: s.Voice, Unmarked: s.VoiceUnmarked, Signal: s.Signalling}
+		if share, ok := s.Marked(); ok {
+			w.Share = &share
+		}
+		m.Interfaces = append(m.Interfaces, w)
+	}
+	return m
 }
 
 // checks is the rows of /healthz: is the daemon itself well. A trunk whose peer

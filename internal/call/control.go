@@ -83,12 +83,12 @@ func (c *control) begin(first Leg, setup Setup) {
 	c.setup = setup
 	c.m.caller = side{leg: first.Name(), profile: setup.Profile, offerless: setup.Offer == nil}
 	c.sum = Summary{
-		ID: setup.ID, Source: setup.Source, Calling: setup.Calling, Called: setup.Called,
+		ID: setup.ID, Source: setup.Source, Leg: first.Name(), Calling: setup.Calling, Called: setup.Called,
 		Emergency: setup.Emergency, Teams: setup.Teams, Start: time.Now(),
 		Refs: map[string]string{first.Name(): setup.Ref},
 	}
 	c.view(func(v *View) {
-		*v = View{ID: setup.ID, Source: setup.Source, Calling: setup.Calling.Number, Called: setup.Called,
+		*v = View{ID: setup.ID, Source: setup.Source, Leg: first.Name(), Calling: setup.Calling.Number, Called: setup.Called,
 			State: "seeking", Start: c.sum.Start}
 	})
 
