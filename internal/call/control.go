@@ -88,7 +88,7 @@ func (c *control) begin(first Leg, setup Setup) {
 		Refs: map[string]string{first.Name(): setup.Ref},
 	}
 	c.view(func(v *View) {
-		*v = View{ID: setup.ID, Source: setup.Source, Leg: first.Name(), Calling: setup.Calling.Number, Called: setup.Called,
+		*v = View{ID: setup.ID, Source: setup.Source, Calling: setup.Calling.Number, Called: setup.Called,
 			State: "seeking", Start: c.sum.Start}
 	})
 
