@@ -232,6 +232,14 @@ func TestEmergency(t *testing.T) {
 	}
 }
 
+func TestEmergencyWithoutAnyWayOutSaysSo(t *testing.T) {
+	text := strings.Replace(branch, `to = ["line:exchange", "sip:carrier", "teams:teams"]`, `to = ["line:exchange"]`, 1)
+	targets, cause := plan(t, text, nil).Route(call.Setup{Called: "112", Source: "exchange"})
+	if len(targets) != 0 || !cause.Is(call.NoCircuit) || !strings.Contains(cause.Text, "112") {
+		t.Errorf("%v %v", targets, cause)
+	}
+}
+
 // TestEmergencyIsDecidedBeforeRoutes: a route that would catch or rewrite the
 // number is not asked.
 func TestEmergencyIsDecidedBeforeRoutes(t *testing.T) {
@@ -458,4 +466,17 @@ func FuzzRoute(f *testing.F) {
 		p.Complete(from, called)
 		p.Explain(called, from)
 	})
+}
+
+func TestNewRefusesWhatParseWouldHave(t *testing.T) {
+	for name, cfg := range map[string]config.Config{
+		"pattern":   {Routes: []config.Route{{Name: "a", Match: "x", To: []string{"sip:a"}}}},
+		"target":    {Routes: []config.Route{{Name: "a", Match: "1", To: []string{"sip:a"}}}},
+		"kind":      {Routes: []config.Route{{Name: "a", Match: "1", To: []string{"fax:a"}}}},
+		"emergency": {Emergency: config.Emergency{To: []string{"line:a"}}},
+	} {
+		if p, err := New(&cfg, nil); err == nil {
+			t.Errorf("%s: %v", name, p)
+		}
+	}
 }

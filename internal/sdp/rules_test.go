@@ -194,6 +194,9 @@ func TestC101NeverTwoEqualPayloadNumbers(t *testing.T) {
 	if text := string(d.Marshal()); !strings.Contains(text, "RTP/AVP 8 13\r\n") || strings.Contains(text, "PCMU") {
 		t.Error(text)
 	}
+	if d := mustParse(t, offer("RTP/AVP", "8 0 8 0 101 101", "a=rtpmap:101 telephone-event/8000")); len(d.Codecs) != 3 {
+		t.Errorf("read %v", d.Codecs)
+	}
 	seen := map[uint8]bool{}
 	for _, c := range OfferCodecs([]string{"G722", "PCMA", "PCMA", "pcmu", "SILK"}) {
 		if seen[c.PayloadType] {
@@ -342,6 +345,21 @@ func TestDirections(t *testing.T) {
 	for d := SendRecv; d <= Inactive; d++ {
 		if d.Mirror().Mirror() != d || d.Mirror().Sends() != d.Receives() {
 			t.Errorf("mirror of %v is %v", d, d.Mirror())
+		}
+	}
+}
+
+func TestMuxIsAnsweredOnlyWhenOfferedAndWanted(t *testing.T) {
+	for _, tt := range []struct{ offered, wanted, want bool }{{true, true, true}, {true, false, false}, {false, true, false}} {
+		lines := []string{}
+		if tt.offered {
+			lines = append(lines, "a=rtcp-mux")
+		}
+		p := plainProfile
+		p.RTCPMux = tt.wanted
+		a, _, err := Accept(mustParse(t, offer("RTP/AVP", "8", lines...)), p)
+		if err != nil || a.RTCPMux != tt.want {
+			t.Errorf("%+v: %v %v", tt, a.RTCPMux, err)
 		}
 	}
 }
