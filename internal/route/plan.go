@@ -285,6 +285,7 @@ func (p *Plan) routeEmergency(number, source string, note func(string, string, .
 	var list, back []call.Target
 	for _, t := range p.emergency {
 		c := p.target(t, number, emergencyRing)
+		c.Emergency = true
 		if ok, why := p.usable(t.name); ok {
 			note("target", "%s as %s%s", t, c.Number, realms(c.Profile))
 		} else {
