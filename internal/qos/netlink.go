@@ -129,13 +129,15 @@ func (k *Netlink) Do(index int, s Step) error {
 		if s.Filter.IPv6 {
 			protocol = unix.ETH_P_IPV6
 		}
+		// No spare capacity: netlink v1.3.1 sends that, too, as keys of zeros.
+		keys := make([]netlink.TcU32Key, len(s.Filter.Keys))
+		for i, key := range s.Filter.Keys {
+			keys[i] = netlink.TcU32Key{Off: key.Offset, Mask: key.Mask, Val: key.Value}
+		}
 		u := &netlink.U32{
 			FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Handle: s.Filter.Handle, Parent: major, Priority: s.Filter.Priority, Protocol: protocol},
 			ClassId:     s.Filter.Class,
-			Sel:         &netlink.TcU32Sel{Flags: netlink.TC_U32_TERMINAL},
-		}
-		for _, key := range s.Filter.Keys {
-			u.Sel.Keys = append(u.Sel.Keys, netlink.TcU32Key{Off: key.Offset, Mask: key.Mask, Val: key.Value})
+			Sel:         &netlink.TcU32Sel{Flags: netlink.TC_U32_TERMINAL, Keys: keys},
 		}
 		if s.Verb == Delete {
 			return k.handle.FilterDel(u)
