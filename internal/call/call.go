@@ -69,10 +69,15 @@ type Progress struct {
 	Answer  *sdp.Description // early media: 183 with SDP; nil if none
 }
 
-// Answer reports that the call was answered, and answers the offer.
+// Answer reports that the call was answered, and answers the offer. It also
+// answers an Update.
 type Answer struct {
 	Description *sdp.Description // nil when the answer was given in a Progress and has not changed
-	Teams       *TeamsHeaders    // headers of the 200, nil for other peers
+	// Profile replaces the leg's profile when not nil: where the peer is became
+	// known only now (X-MS headers in a 200). The call then moves the leg to
+	// the new realm.
+	Profile *sdp.Profile
+	Teams   *TeamsHeaders // headers of the 200, nil for other peers
 }
 
 // Update is a new offer in a running call: re-INVITE. It is answered by an
@@ -82,8 +87,11 @@ type Update struct {
 	// Profile replaces the leg's profile when not nil (other realm after new
 	// X-MS headers).
 	Profile *sdp.Profile
-	Hold    bool
-	Teams   *TeamsHeaders
+	// Hold says that the peer neither sends nor hears voice until the next
+	// Update (a=inactive): the other party hears music of ours. A peer that
+	// holds with music of its own is not on Hold in this sense.
+	Hold  bool
+	Teams *TeamsHeaders
 }
 
 // Refuse answers an Update that cannot be accepted; the call stays.
@@ -122,8 +130,9 @@ func (Release) event()  {}
 //
 // Send never waits for the peer: it queues the event and returns. Sending to a
 // leg that has ended does nothing. Events is closed by the leg after its one
-// Release; until then the owner must keep reading it. An incoming leg's first
-// event is its Setup.
+// Release; until then the owner must keep reading it. A leg that is sent a
+// Release reports its own Release soon, without waiting for the peer. An
+// incoming leg's first event is its Setup.
 type Leg interface {
 	// Name is short and unique in the process, for logs: "teams#12", "line-2".
 	Name() string
@@ -147,6 +156,9 @@ type Target struct {
 	Number string // called number as this target wants it
 	// Profile is what the target may be offered.
 	Profile sdp.Profile
+	// Emergency marks a call that is exempt from limits; all targets of one
+	// call agree.
+	Emergency bool
 	// RingTimeout limits how long the target may alert; zero means the
 	// Switch's default.
 	RingTimeout time.Duration

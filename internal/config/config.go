@@ -16,7 +16,9 @@ import (
 	"time"
 )
 
-// Config is the whole configuration. One instance describes one box.
+// Config is the whole configuration. One instance describes one box. Comments of
+// fields appear in docs/config.md, which a test generates: words there are for
+// those who write the file.
 type Config struct {
 	Box       Box       `toml:"box"`
 	Realms    []Realm   `toml:"realm"`
@@ -35,23 +37,24 @@ type Config struct {
 // Box is what concerns the box as a whole.
 type Box struct {
 	Name    string         `toml:"name"`    // shown in logs and X-MS-SBC; letters, digits, '-'
-	Country string         `toml:"country"` // ISO 3166-1 alpha-2, lower case: tones, numbers
+	Country string         `toml:"country"` // ISO 3166-1 alpha-2, lower case: tones, numbers; required
 	HTTP    netip.AddrPort `toml:"http"`    // status page, /healthz, /metrics; loopback only in this step
-	// AreaCode and Prefixes make E.164 of what is dialled on lines.
-	AreaCode            string        `toml:"area_code"`            // national area code without trunk prefix: "30"
-	TrunkPrefix         string        `toml:"trunk_prefix"`         // "0"
-	InternationalPrefix string        `toml:"international_prefix"` // "00"
-	CountryCode         string        `toml:"country_code"`         // "49"
-	MaxCalls            int           `toml:"max_calls"`
-	DrainTimeout        time.Duration `toml:"drain_timeout"` // how long shutdown waits for calls
-	State               string        `toml:"state"`         // directory for what must survive
+	// The area code and prefixes make E.164 of what is dialled on lines.
+
+	AreaCode            string        `toml:"area_code"`            // national area code without trunk prefix: "30"; empty where numbers are always dialled whole
+	TrunkPrefix         string        `toml:"trunk_prefix"`         // national prefix such as "0"; default by country unless country_code is given
+	InternationalPrefix string        `toml:"international_prefix"` // such as "00"; default by country
+	CountryCode         string        `toml:"country_code"`         // such as "49"; default by country
+	MaxCalls            int           `toml:"max_calls"`            // calls at a time; further ones are refused
+	DrainTimeout        time.Duration `toml:"drain_timeout"`        // how long shutdown waits for calls
+	State               string        `toml:"state"`                // directory for what must survive
 }
 
 // Realm is a network from which voice is sent: its address and ports, RFC 5853 §3.
 type Realm struct {
-	Name      string     `toml:"name"`
+	Name      string     `toml:"name"`      // by which trunks refer to it
 	Address   netip.Addr `toml:"address"`   // local address that sockets are bound to
-	Advertise netip.Addr `toml:"advertise"` // address written into descriptions; Address if unset (1:1 NAT otherwise)
+	Advertise netip.Addr `toml:"advertise"` // address written into descriptions; default: address. Set it behind 1:1 NAT
 	Interface string     `toml:"interface"` // for link and neighbour events, and marks; optional
 	Ports     PortRange  `toml:"ports"`     // UDP ports of media
 	Cloud     bool       `toml:"cloud"`     // true: voice here leaves the building ("cloud" in records)
@@ -69,9 +72,9 @@ type TLS struct {
 
 // Teams is one Direct Routing trunk: one FQDN, one pairing in the tenant.
 type Teams struct {
-	Name   string         `toml:"name"`
+	Name   string         `toml:"name"`   // in routes, logs and records
 	FQDN   string         `toml:"fqdn"`   // our name, as in the certificate and in the tenant
-	Listen netip.AddrPort `toml:"listen"` // TLS
+	Listen netip.AddrPort `toml:"listen"` // where Teams connects to, TLS
 	// Source is the local address of connections that we open; unset: the kernel's choice.
 	Source netip.Addr `toml:"source"`
 	TLS    TLS        `toml:"tls"`
@@ -87,8 +90,8 @@ type Teams struct {
 	Bypass        bool          `toml:"bypass"`         // media bypass (ICE-lite) on this trunk
 	InternalRealm string        `toml:"internal_realm"` // realm offered to a user in the building
 	ExternalRealm string        `toml:"external_realm"` // realm offered to anybody else, and fallback
-	Codecs        []string      `toml:"codecs"`
-	OptionsEvery  time.Duration `toml:"options_every"` // 60 s; shorter values are refused
+	Codecs        []string      `toml:"codecs"`         // PCMA, PCMU in order of preference; default by country
+	OptionsEvery  time.Duration `toml:"options_every"`  // OPTIONS to each proxy; one to three minutes
 	// Failover governs a running call whose local voice path dies.
 	Failover Failover `toml:"failover"`
 }
@@ -108,56 +111,76 @@ type Failover struct {
 
 // SIP is a plain SIP trunk: a carrier, a PBX.
 type SIP struct {
-	Name      string         `toml:"name"`
-	Transport string         `toml:"transport"` // udp, tcp, tls
-	Listen    netip.AddrPort `toml:"listen"`
-	Host      string         `toml:"host"`   // our name or address in Contact; the listen address if unset
-	Domain    string         `toml:"domain"` // host of From and To; the peer's host if unset
-	Peers     []string       `toml:"peers"`  // host:port in order of preference
-	Allow     []netip.Prefix `toml:"allow"`  // trusted sources; default: the addresses of peers
-	TLS       TLS            `toml:"tls"`
-	PeerNames []string       `toml:"peer_names"`
-	Realm     string         `toml:"realm"`
-	SRTP      string         `toml:"srtp"` // off, required
-	Codecs    []string       `toml:"codecs"`
+	Name      string         `toml:"name"`       // in routes, logs and records
+	Transport string         `toml:"transport"`  // udp, tcp, tls
+	Listen    netip.AddrPort `toml:"listen"`     // default: port 5060 of all addresses, with TLS 5061
+	Host      string         `toml:"host"`       // our name or address in Contact; the listen address if unset
+	Domain    string         `toml:"domain"`     // host of From and To; default: the first peer's host
+	Peers     []string       `toml:"peers"`      // host:port in order of preference
+	Allow     []netip.Prefix `toml:"allow"`      // trusted sources; default: the addresses of peers
+	TLS       TLS            `toml:"tls"`        // for transport tls
+	PeerNames []string       `toml:"peer_names"` // names one of which the peer's certificate must hold; default: the peers' hosts
+	Realm     string         `toml:"realm"`      // realm from which voice is sent to the peer
+	SRTP      string         `toml:"srtp"`       // off, required
+	Codecs    []string       `toml:"codecs"`     // PCMA, PCMU in order of preference; default by country
 	// OptionsEvery is the interval of OPTIONS to the peer; 0 sends none.
 	OptionsEvery time.Duration `toml:"options_every"`
 }
 
+// Values of SIP.Transport, SIP.SRTP, Card.Law, Line.Kind and Line.CallerID.
+const (
+	UDP = "udp"
+	TCP = "tcp"
+	// TransportTLS is TLS over TCP.
+	TransportTLS = "tls"
+
+	SRTPOff      = "off"
+	SRTPRequired = "required"
+
+	ALaw  = "alaw"
+	MuLaw = "ulaw"
+
+	FXS = "fxs"
+	FXO = "fxo"
+
+	Bellcore = "bellcore"
+	ETSI     = "etsi"
+	Off      = "off"
+)
+
 // Card is a serial line card.
 type Card struct {
-	Name   string `toml:"name"`
+	Name   string `toml:"name"`   // by which lines refer to it
 	Device string `toml:"device"` // tty
 	Baud   int    `toml:"baud"`   // bit/s
-	Law    string `toml:"law"`    // alaw or ulaw on the link
+	Law    string `toml:"law"`    // alaw or ulaw on the link; default by country
 }
 
 // Line is one analog line: a channel of a card.
 type Line struct {
-	Name     string `toml:"name"`
-	Card     string `toml:"card"`
-	Channel  int    `toml:"channel"`
-	Kind     string `toml:"kind"`   // fxs: a phone is connected; fxo: an exchange is connected
-	Number   string `toml:"number"` // own number, E.164
-	Display  string `toml:"display"`
-	Country  string `toml:"country"`   // default: the box's
-	CallerID string `toml:"caller_id"` // bellcore, etsi, off; default by country
-	// TxGain and RxGain in dB, toward and from the line.
-	TxGain float64 `toml:"tx_gain"`
-	RxGain float64 `toml:"rx_gain"`
+	Name     string  `toml:"name"`      // in routes, logs and records
+	Card     string  `toml:"card"`      // name of its card
+	Channel  int     `toml:"channel"`   // 0 to 23
+	Kind     string  `toml:"kind"`      // fxs: a phone is connected; fxo: an exchange is connected
+	Number   string  `toml:"number"`    // own number, E.164
+	Display  string  `toml:"display"`   // name shown to those it calls
+	Country  string  `toml:"country"`   // default: the box's
+	CallerID string  `toml:"caller_id"` // bellcore, etsi, off; default by country
+	TxGain   float64 `toml:"tx_gain"`   // dB toward the line, -24 to 12
+	RxGain   float64 `toml:"rx_gain"`   // dB from the line, -24 to 12
 	// Hotline is dialled when the phone lifts without dialling; empty: dial tone.
 	Hotline string `toml:"hotline"`
 }
 
 // Route sends numbers to targets.
 type Route struct {
-	Name        string        `toml:"name"`
-	Match       string        `toml:"match"` // "+4930*", "0", "+49305550[1-4]?"; the most specific wins, then file order
-	From        []string      `toml:"from"`  // sources (trunks, lines); empty: any
-	To          []string      `toml:"to"`    // "teams:NAME", "sip:NAME", "line:NAME" in order
-	Strip       int           `toml:"strip"` // digits taken off the front ('+' counts)
-	Add         string        `toml:"add"`   // put in front afterwards
-	RingTimeout time.Duration `toml:"ring_timeout"`
+	Name        string        `toml:"name"`         // for explanations and records; default: its place in the file
+	Match       string        `toml:"match"`        // "+4930*", "0", "+49305550[1-4]?"; the most specific wins, then file order
+	From        []string      `toml:"from"`         // sources (trunks, lines); empty: any
+	To          []string      `toml:"to"`           // "teams:NAME", "sip:NAME", "line:NAME" in order; a target on the side that the call came from is left out unless from names it
+	Strip       int           `toml:"strip"`        // digits taken off the front ('+' counts)
+	Add         string        `toml:"add"`          // put in front afterwards
+	RingTimeout time.Duration `toml:"ring_timeout"` // how long a target may alert, 5s to 10m
 }
 
 // Emergency is decided before any route and is exempt from limits.
@@ -168,8 +191,8 @@ type Emergency struct {
 
 // QoS is the marks, RFC 4594, and where they are enforced.
 type QoS struct {
-	Voice      DSCP     `toml:"voice"`      // default EF
-	Signalling DSCP     `toml:"signalling"` // default AF41
+	Voice      DSCP     `toml:"voice"`      // mark of RTP, RTCP and STUN
+	Signalling DSCP     `toml:"signalling"` // mark of SIP
 	Interfaces []string `toml:"interfaces"` // egress interfaces where the kernel marks and counts
 }
 
@@ -178,9 +201,9 @@ type DSCP uint8
 
 // Media holds the limits of the voice path.
 type Media struct {
-	JitterMin time.Duration `toml:"jitter_min"`
-	JitterMax time.Duration `toml:"jitter_max"`
-	Loops     int           `toml:"loops"` // media threads; 0: one per two processors
+	JitterMin time.Duration `toml:"jitter_min"` // least delay of the jitter buffer toward a line
+	JitterMax time.Duration `toml:"jitter_max"` // greatest delay; later packets are lost
+	Loops     int           `toml:"loops"`      // media threads; 0: one per two processors
 }
 
 // CDR says where call detail records go.

@@ -69,8 +69,9 @@ type ICE struct {
 	Ufrag, Pwd string
 	Lite       bool
 	Candidates []Candidate
-	// Remote is a=remote-candidates: the addresses by component that the
-	// controlling side chose, RFC 8839 §5.2.
+	// Remote is a=remote-candidates: the addresses that the controlling side
+	// chose, RFC 8839 §5.2. Remote[0] is component 1, Remote[1] component 2; an
+	// invalid entry stands for a component that was not named.
 	Remote []netip.AddrPort
 }
 
@@ -105,6 +106,18 @@ type Description struct {
 	Codecs    []Codec       // in the describing party's order of preference
 	Ptime     time.Duration // zero if absent
 	Direction Direction
+
+	// Others are the m= lines that this box does not use. An answer must hold
+	// them too, refused by port 0, at their places (RFC 3264 §6).
+	Others []Other
+}
+
+// Other is one m= line that is not the voice. It is always written with port 0.
+type Other struct {
+	Index     int    // its place among the m= lines, from 0
+	Kind      string // video, application, a second audio …
+	Transport string
+	Formats   string // as written, separated by single spaces
 }
 
 // ICEMode says what part of ICE a peer is offered.
