@@ -461,3 +461,17 @@ func (c *Call) lateFinal(l *link, m *Message) {
 		c.acknowledge(l, invite, m)
 	}
 }
+
+// Outgoing reports whether the double placed the call.
+func (c *Call) Outgoing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.outgoing
+}
+
+// Pending reports whether an outgoing call still waits for its final response.
+func (c *Call) Pending() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.outgoing && c.final == nil && c.over == nil
+}
