@@ -1,0 +1,111 @@
+// Command branchsim is the simulated other side of edged on a workstation: a
+// Teams tenant with a user in the building and one outside, and a serial line
+// card with two phones and an exchange line. It is made of the test doubles and
+// shares no protocol code with edged.
+//
+//	branchsim prepare   writes keys, certificates and a configuration for edged
+//	branchsim live      lives until Ctrl-C, shows calls, places some
+//	branchsim once      places the standard calls, prints a table and JSON
+//
+// What it reports is measured here: tones found by frequency at the far end,
+// packets and marks counted on the interfaces (or at the client's sockets where
+// the kernel permits no capture). edged is asked for nothing but its status page.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// options is the command line. Addresses default to a loopback branch.
+type options struct {
+	Dir    string     `default:".run" help:"Directory for keys, certificates and the configuration." type:"path"`
+	LAN    netip.Addr `name:"lan" default:"127.0.0.10" help:"The box's address on the branch LAN."`
+	WAN    netip.Addr `name:"wan" default:"127.0.0.20" help:"The box's public address."`
+	Client netip.Addr `default:"127.0.0.11" help:"Address of the Teams client in the building."`
+	Cloud  netip.Addr `default:"127.0.0.30" help:"Address of Microsoft's proxies, relay and of the client outside."`
+	TTY    string     `name:"tty" help:"Path of the line card's terminal, a symbolic link. Default: tty-card in the directory." type:"path"`
+	HTTP   string     `name:"http" default:"127.0.0.1:8080" help:"edged's HTTP listener, for its configuration."`
+	Ports  string     `default:"20000-20199" help:"The box's media ports."`
+	SIP    uint16     `name:"sip-port" default:"5061" help:"Port of the trunk and of the first proxy; the others follow."`
+	LANIf  string     `name:"lan-if" help:"Interface here that leads to the box's LAN; none on loopback."`
+	WANIf  string     `name:"wan-if" help:"Interface here that leads to the box's WAN; none on loopback."`
+	BoxLAN string     `name:"box-lan-if" help:"The box's own LAN interface, for its configuration."`
+	BoxWAN string     `name:"box-wan-if" help:"The box's own WAN interface, for its configuration."`
+	Status string     `help:"URL of edged's /status.json, for the live view."`
+	Cut    string     `enum:"auto,client,link" default:"auto" help:"How the LAN path is cut: client loses its datagrams, link takes lan-if down. auto: link where there is one."`
+
+	Talk    time.Duration `default:"3s" help:"How long the parties of a call talk."`
+	Ready   time.Duration `default:"60s" help:"How long to wait for edged: trunk active, card linked."`
+	Verbose bool          `short:"v" help:"Log what the doubles see to stderr."`
+
+	Prepare prepareCommand `cmd:"" help:"Write keys, certificates and edged.toml."`
+	Live    liveCommand    `cmd:"" help:"Live until Ctrl-C, show calls, place some."`
+	Once    onceCommand    `cmd:"" help:"Place the standard calls, print a table and JSON."`
+}
+
+const boxFQDN = "edge.branch.example"
+
+func (o *options) file(name string) string { return filepath.Join(o.Dir, name) }
+
+func (o *options) tty() string {
+	if o.TTY != "" {
+		return o.TTY
+	}
+	return o.file("tty-card")
+}
+
+func (o *options) loopback() bool { return o.LANIf == "" && o.WANIf == "" }
+
+// errFailed says that everything worth saying has been printed.
+var errFailed = errors.New("failed")
+
+func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// execute parses the command line and runs one command: 0 done, 1 a call or a
+// command failed, 2 the command line is wrong.
+func execute(args []string, out, errOut io.Writer) (code int) {
+	var o options
+	exited := -1
+	parser, err := kong.New(&o, kong.Name("branchsim"), kong.Description("The simulated other side of edged: Teams, a line card, phones."),
+		kong.Writers(out, errOut), kong.UsageOnError(), kong.Exit(func(code int) { exited = code; panic(errFailed) }))
+	if err != nil {
+		fmt.Fprintln(errOut, "branchsim:", err)
+		return 2
+	}
+	defer func() { // --help leaves through kong.Exit
+		if exited >= 0 && recover() != nil {
+			code = exited
+		}
+	}()
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(errOut, "branchsim:", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	command.BindTo(ctx, (*context.Context)(nil))
+	err = command.Run(&o, terminal{out, errOut})
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errFailed):
+		return 1
+	}
+	fmt.Fprintln(errOut, "branchsim:", err)
+	return 1
+}
+
+// terminal is what commands print to.
+type terminal struct{ out, err io.Writer }
