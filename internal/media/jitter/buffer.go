@@ -82,7 +82,7 @@ type Buffer struct {
 
 	delay  estimator
 	cover  concealer
-	noise  noise
+	noise  Noise
 	pause  int // samples until the next change of delay
 	count  Counts
 	limits [2]int
@@ -100,7 +100,6 @@ func New(l Limits) *Buffer {
 	b.limits[0] = min(samples(l.Min), Rate/2)
 	b.limits[1] = max(min(samples(l.Max), Rate/2), b.limits[0])
 	b.delay.reset(b.limits[0])
-	b.noise.reset()
 	return b
 }
 
@@ -166,7 +165,7 @@ func (b *Buffer) Put(now time.Time, seq uint16, timestamp uint32, pcm []int16) b
 // Silence tells that the sender is silent from timestamp on. level is the noise
 // level of RFC 3389 §3.1: -dBov, 0 to 127.
 func (b *Buffer) Silence(now time.Time, seq uint16, timestamp uint32, level byte) {
-	b.noise.announced(level)
+	b.noise.Announced(level)
 	if int16(seq-b.lastSeq) > 0 || !b.playing {
 		b.lastSeq, b.lastEnd, b.cn = seq, timestamp, true
 	}
@@ -224,7 +223,7 @@ func (b *Buffer) Pull(dst []int16) {
 // some writes at least one sample of one kind and reports how many.
 func (b *Buffer) some(dst []int16) int {
 	if !b.playing {
-		b.noise.fill(dst)
+		b.noise.Fill(dst)
 		b.cover.played(dst)
 		return len(dst)
 	}
@@ -255,7 +254,7 @@ func (b *Buffer) some(dst []int16) int {
 		return run
 	case silence:
 		b.held = 0
-		b.noise.fill(dst[:run])
+		b.noise.Fill(dst[:run])
 		b.cover.join(dst[:run])
 		b.cover.played(dst[:run])
 		b.advance(run)

@@ -32,13 +32,13 @@ func (c *concealer) played(pcm []int16) {
 	copy(c.heard[history-n:], pcm)
 }
 
-func (c *concealer) fill(dst []int16, bg *noise) {
+func (c *concealer) fill(dst []int16, bg *Noise) {
 	if c.covered == 0 {
 		c.pitch = bestLag(c.heard[:], minPitch, maxPitch)
 		copy(c.period[:c.pitch], c.heard[history-c.pitch:])
 		c.phase = 0
 	}
-	bg.fill(dst)
+	bg.Fill(dst)
 	for i := range dst {
 		g := c.gain()
 		dst[i] = clip(g*float32(c.period[c.phase]) + (1-g)*float32(dst[i]))
@@ -102,9 +102,10 @@ func likeness(a, b []int16) float32 {
 	return ab / float32(math.Sqrt(float64(aa)*float64(bb)))
 }
 
-// noise makes comfort noise at the level that the sender announced, or at the
-// level of the background heard before.
-type noise struct {
+// Noise makes comfort noise at the level that the sender announced, or at the
+// level of the background heard before. The zero value is ready. It belongs to
+// one goroutine.
+type Noise struct {
 	state uint32
 	low   float32
 	rms   float32
@@ -116,10 +117,8 @@ const (
 	mostNoise    = 32768 * 0.0056  // -45 dBov: more would be a disturbance
 )
 
-func (n *noise) reset() { n.state, n.rms = 0x9E3779B9, defaultNoise }
-
-// announced takes a noise level of RFC 3389 §3.1 in -dBov.
-func (n *noise) announced(level byte) {
+// Announced takes a noise level of RFC 3389 §3.1 in -dBov.
+func (n *Noise) Announced(level byte) {
 	n.rms = limitNoise(32768 * float32(math.Pow(10, -float64(level&0x7F)/20)))
 }
 
@@ -127,13 +126,16 @@ func limitNoise(rms float32) float32 { return max(leastNoise, min(mostNoise, rms
 
 // heard follows the background: down at once, up slowly, so that speech hardly
 // counts.
-func (n *noise) heard(pcm []int16) {
+func (n *Noise) heard(pcm []int16) {
 	if len(pcm) < 40 {
 		return
 	}
 	var sum float32
 	for _, v := range pcm {
 		sum += float32(v) * float32(v)
+	}
+	if n.rms == 0 {
+		n.rms = defaultNoise
 	}
 	rms := limitNoise(float32(math.Sqrt(float64(sum / float32(len(pcm))))))
 	if rms < n.rms {
@@ -144,7 +146,11 @@ func (n *noise) heard(pcm []int16) {
 	n.rms = limitNoise(n.rms)
 }
 
-func (n *noise) fill(dst []int16) {
+// Fill writes the next samples.
+func (n *Noise) Fill(dst []int16) {
+	if n.rms == 0 {
+		n.rms = defaultNoise
+	}
 	for i := range dst {
 		n.state = n.state*1664525 + 1013904223
 		white := float32(int32(n.state)) / (1 << 31) // uniform, rms 0.577
