@@ -26,8 +26,9 @@ type voice struct {
 	limits   jitter.Limits
 	log      *slog.Logger
 
-	now    time.Time // of the call under way, for callbacks of the agent
-	joined time.Time // first Join
+	now    time.Time   // of the call under way, for callbacks of the agent
+	joined time.Time   // first Join
+	gone   []LegReport // of legs that were dropped after voice had passed
 	due    time.Time
 
 	plain  [wire.MaxDatagram]byte
