@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -48,7 +47,7 @@ const (
 func newBridge(e *Engine, w *worker, callID string) *Bridge {
 	b := &Bridge{e: e, w: w, id: callID, ch: make(chan Event, eventsKept), parties: map[string]*party{}}
 	b.voice = &voice{id: callID, drops: &e.drops, rand: e.o.Rand, failover: e.o.Failover, limits: e.limits(), log: e.o.Log,
-		wake: w.sooner, events: b.tell}
+		wake: w.sooner, end: e.end, events: b.tell}
 	return b
 }
 
@@ -130,6 +129,28 @@ func (b *Bridge) Digit(leg string, d Digit) {
 	defer b.mu.Unlock()
 	if p, err := b.party(leg); err == nil {
 		b.run(func(now time.Time) { p.leg.digit(now, d) })
+	}
+}
+
+// Confirm says that the answer given last is final: other forks are ignored from
+// now on (C-116). A later offer in either direction says the same.
+func (b *Bridge) Confirm(leg string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p, err := b.party(leg); err == nil && p.isLine == "" {
+		b.confirm(p)
+	}
+}
+
+// confirm binds the leg to the fork that answered.
+func (b *Bridge) confirm(p *party) {
+	if p.settled || p.remote == nil || p.cur == nil {
+		return
+	}
+	p.settled = true
+	a, ice := p.cur.agent, p.remote.ICE
+	if a != nil && ice != nil {
+		b.run(func(time.Time) { a.Bind(ice.Ufrag) })
 	}
 }
 
@@ -225,6 +246,7 @@ type party struct {
 	answer   *sdp.Description // our answer to it
 	offering bool             // our offer is under way or was answered last
 	answers  int              // to our last offer: more than one means forks
+	settled  bool             // an earlier round of offer and answer is over: no forks any more
 }
 
 // stand is a place from which a leg is served: a path and what was promised
@@ -344,14 +366,15 @@ func (b *Bridge) newStand(p *party, realm string, on *stand, ice bool) (*stand, 
 func (b *Bridge) addAgent(p *party, s *stand) error {
 	port := s.port
 	var a *bypass.Agent
-	a, err := bypass.New(bypass.Options{
+	var err error
+	a, err = bypass.New(bypass.Options{
 		Candidate: port.address(), Local: port.rtp.Local(), Rand: b.e.o.Rand, Log: b.e.o.Log,
-		Send: func(m []byte, to netip.AddrPort) {
-			if port.rtp.Send(m, to) == nil {
-				port.realm.sent(len(m))
-			}
+		Send: port.answer,
+		Selected: func(pair bypass.Pair) {
+			port.pick(a, pair)
+			// From whatever goroutine: the loop takes it up.
+			_ = b.w.loop.Post(func(now time.Time) { p.leg.chosen(now, a) })
 		},
-		Selected: func(pair bypass.Pair) { port.pick(a, pair) },
 	})
 	if err != nil {
 		return fmt.Errorf("ice of leg %s: %w", p.name, err)

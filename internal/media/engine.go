@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"localloop/internal/bypass"
 	"localloop/internal/config"
 	"localloop/internal/media/jitter"
 	"localloop/internal/media/wire"
@@ -47,6 +48,7 @@ type Engine struct {
 	drops   drops
 	bridges atomic.Int64
 	legs    atomic.Int64
+	ending  sync.WaitGroup // agents that are being closed
 
 	mu     sync.Mutex // guards realms, not taken per packet
 	realms map[string]*realm
@@ -83,6 +85,11 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("media engine: %w", err)
 	}
+	return newEngine(o, w)
+}
+
+// newEngine makes an Engine on any loops.
+func newEngine(o Options, w wire.Engine) (*Engine, error) {
 	e := &Engine{o: o, wire: w, realms: map[string]*realm{}}
 	for _, l := range w.Loops() {
 		k := &worker{loop: l}
@@ -96,7 +103,20 @@ func New(o Options) (*Engine, error) {
 }
 
 // Run carries voice until ctx ends.
-func (e *Engine) Run(ctx context.Context) error { return e.wire.Run(ctx) }
+func (e *Engine) Run(ctx context.Context) error {
+	err := e.wire.Run(ctx)
+	e.ending.Wait()
+	return err
+}
+
+// end closes an agent, which may take a while, outside the loop.
+func (e *Engine) end(a *bypass.Agent) {
+	e.ending.Go(func() {
+		if err := a.Close(); err != nil {
+			e.o.Log.Warn("close ICE agent", "err", err)
+		}
+	})
+}
 
 // Apply takes the realms of a new configuration. Calls in progress keep the
 // realms that they began with. It is safe to call it twice.

@@ -111,7 +111,9 @@ func (l *leg) agree(now time.Time, p *path, t *terms, fork bool) {
 		if err := p.agent.SetRemote(t.ice); err != nil {
 			l.v.log.Warn("remote candidates", "call", l.v.id, "leg", l.name, "err", err)
 		}
-		p.agent.Bind(t.ufrag)
+		if t.final {
+			p.agent.Bind(t.ufrag)
+		}
 		if old != nil && old.ufrag != t.ufrag {
 			// The fork before is void; its address is not admitted any more.
 			p.selected, p.remote = false, netip.AddrPort{}
@@ -199,13 +201,27 @@ func (l *leg) check(now time.Time, p *port, b []byte, from netip.AddrPort) {
 // old path is dead anyway (C-117).
 func (l *leg) choose(now time.Time, p *path) {
 	pair := p.port.selection(p.agent)
-	if pair == nil || p.terms == nil || !p.terms.checks || pair.RemoteUfrag != "" && pair.RemoteUfrag != p.terms.ufrag {
+	if pair != nil && !pair.Remote.IsValid() && p.selected {
+		p.selected, p.remote = false, netip.AddrPort{}
+	}
+	if pair == nil || !pair.Remote.IsValid() || p.terms == nil || !p.terms.checks || pair.RemoteUfrag != "" && pair.RemoteUfrag != p.terms.ufrag {
 		return
 	}
 	p.pair, p.selected = *pair, true
 	p.remote = pair.Remote
 	if p == l.next && (pair.Nominated || l.life.lost(now)) {
 		l.moveTo(now)
+	}
+}
+
+// chosen takes up the selection of an agent.
+func (l *leg) chosen(now time.Time, a *bypass.Agent) {
+	for _, p := range [...]*path{l.cur, l.next} {
+		if p != nil && p.agent == a {
+			l.v.now = now
+			l.choose(now, p)
+			return
+		}
 	}
 }
 
@@ -227,7 +243,7 @@ func (l *leg) moveTo(now time.Time) {
 	l.rtcp.soon(now)
 	if old.port == l.cur.port {
 		if old.agent != nil && old.agent != l.cur.agent {
-			old.agent.Close()
+			l.v.end(old.agent)
 		}
 		l.life.old = nil
 		return
@@ -243,7 +259,7 @@ func (l *leg) retire(p *path) {
 		return
 	}
 	if p.agent != nil {
-		p.agent.Close()
+		l.v.end(p.agent)
 	}
 	p.port.close()
 }
@@ -265,7 +281,7 @@ func (l *leg) abandon(why string, keep *port) {
 		l.retire(n)
 	}
 	if n.agent != nil && (n.port == l.cur.port || n.port == keep) {
-		n.agent.Close()
+		l.v.end(n.agent)
 	}
 }
 
@@ -280,7 +296,9 @@ func (p *path) admits(from netip.AddrPort) bool {
 	case p == nil || p.terms == nil:
 		return false
 	case p.terms.checks && p.agent != nil:
-		return p.agent.Admit(from)
+		// Voice counts only from the fork whose answer is in force (C-116).
+		ufrag, ok := p.agent.Fork(from)
+		return ok && ufrag == p.terms.ufrag
 	case from == p.remote:
 		return true
 	}
@@ -373,7 +391,7 @@ func (l *leg) close() {
 	cur := l.cur
 	for _, p := range [...]*path{old, next, cur} {
 		if p != nil && p.agent != nil {
-			p.agent.Close()
+			l.v.end(p.agent)
 		}
 		if p != nil {
 			p.port.close()

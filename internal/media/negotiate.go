@@ -55,6 +55,8 @@ func (b *Bridge) Offered(leg string, offer *sdp.Description, prof sdp.Profile) e
 		}
 		b.enlist(p)
 		b.serve(p, p.cur, false)
+	} else if b.confirm(p); p.isLine != "" {
+		return fmt.Errorf("line %s takes no RTP", p.isLine)
 	} else if err := b.reoffered(p, offer, prof, answer.ICE != nil); err != nil {
 		return err
 	}
@@ -158,7 +160,8 @@ func (b *Bridge) AnswerTo(leg string) (*sdp.Description, error) {
 	if d.Secure {
 		t.suite, t.sendKey, t.recvKey = peer.Suite, s.key, peer.Key
 	}
-	p.answer, p.local, p.remote = d, d, p.offer
+	t.final = true
+	p.answer, p.local, p.remote, p.settled = d, d, p.offer, true
 	b.settle(p, s, t, false)
 	return d, nil
 }
@@ -285,6 +288,7 @@ func (b *Bridge) place(at **party, leg string, prof sdp.Profile) error {
 	if p.next != nil && p.next.port.realm.name == prof.Realm {
 		return nil // the same offer again
 	}
+	b.confirm(p)
 	b.abandon(p)
 	if p.cur.port.realm.name == prof.Realm {
 		return nil
@@ -349,6 +353,7 @@ func (b *Bridge) Answered(leg string, answer *sdp.Description) error {
 		t.suite, t.sendKey, t.recvKey = c.Suite, s.key, c.Key
 	}
 	fork := p.answers > 0
+	t.final = p.settled
 	p.answers++
 	p.remote = answer
 	b.settle(p, s, t, fork)

@@ -69,7 +69,10 @@ type port struct {
 	// detach gives a socket back; it is the loop's.
 	detach func(wire.Socket)
 	closed bool
-	picked atomic.Pointer[picks]
+	// answers is held while a check is answered, which agents do in goroutines of
+	// their own, and while the sockets are closed. Voice does not take it.
+	answers sync.Mutex
+	picked  atomic.Pointer[picks]
 }
 
 // picks are the pairs that agents chose on this port, a new value with each
@@ -88,6 +91,15 @@ func (p *port) selection(a *bypass.Agent) *bypass.Pair {
 		}
 	}
 	return nil
+}
+
+// answer sends a response of an agent.
+func (p *port) answer(b []byte, to netip.AddrPort) {
+	p.answers.Lock()
+	defer p.answers.Unlock()
+	if !p.closed && p.rtp.Send(b, to) == nil {
+		p.realm.sent(len(b))
+	}
 }
 
 // pick stores a choice of an agent.
@@ -151,7 +163,9 @@ func (p *port) close() {
 	if p.closed {
 		return
 	}
+	p.answers.Lock()
 	p.closed = true
+	p.answers.Unlock()
 	for _, s := range [...]wire.Socket{p.rtp, p.rtcp} {
 		if s == nil {
 			continue

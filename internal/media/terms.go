@@ -49,6 +49,7 @@ type terms struct {
 	suite            sdp.Suite // empty without SRTP
 	sendKey, recvKey []byte
 	ufrag            string // the peer's, with checks
+	final            bool   // no other fork can follow
 	ice              *sdp.ICE
 }
 

@@ -19,7 +19,8 @@ type voice struct {
 	id       string
 	legs     []*leg
 	events   func(Event)
-	wake     func(time.Time) // asks for a tick at the latest then
+	end      func(*bypass.Agent) // closes an agent without waiting
+	wake     func(time.Time)     // asks for a tick at the latest then
 	drops    *drops
 	rand     io.Reader
 	failover config.Failover

@@ -21,8 +21,6 @@ type udpSocket struct {
 	six    bool
 	to     Receiver
 	counts *Counts
-	sa4    unix.RawSockaddrInet4
-	sa6    unix.RawSockaddrInet6
 }
 
 func listen(local netip.AddrPort, control Control) (*udpSocket, error) {
@@ -132,18 +130,20 @@ func (s *udpSocket) Send(b []byte, to netip.AddrPort) error {
 	if len(b) == 0 || s.fd < 0 {
 		return os.ErrInvalid
 	}
+	var sa4 unix.RawSockaddrInet4
+	var sa6 unix.RawSockaddrInet6
 	var sa unsafe.Pointer
 	var size uintptr
 	addr := to.Addr().Unmap()
 	switch {
 	case s.six && addr.Is6():
-		s.sa6.Family, s.sa6.Addr = unix.AF_INET6, addr.As16()
-		htons(&s.sa6.Port, to.Port())
-		sa, size = unsafe.Pointer(&s.sa6), unix.SizeofSockaddrInet6
+		sa6.Family, sa6.Addr = unix.AF_INET6, addr.As16()
+		htons(&sa6.Port, to.Port())
+		sa, size = unsafe.Pointer(&sa6), unix.SizeofSockaddrInet6
 	case !s.six && addr.Is4():
-		s.sa4.Family, s.sa4.Addr = unix.AF_INET, addr.As4()
-		htons(&s.sa4.Port, to.Port())
-		sa, size = unsafe.Pointer(&s.sa4), unix.SizeofSockaddrInet4
+		sa4.Family, sa4.Addr = unix.AF_INET, addr.As4()
+		htons(&sa4.Port, to.Port())
+		sa, size = unsafe.Pointer(&sa4), unix.SizeofSockaddrInet4
 	default:
 		s.count(unix.EAFNOSUPPORT)
 		return unix.EAFNOSUPPORT

@@ -46,7 +46,8 @@ type Engine interface {
 type Socket interface {
 	Local() netip.AddrPort
 	// Send sends a datagram and does not wait: when the kernel has no room the
-	// datagram is lost, as on the wire.
+	// datagram is lost, as on the wire. Others than the loop may call it as long
+	// as they see to it that the socket is not closed meanwhile.
 	Send(b []byte, to netip.AddrPort) error
 	// Close closes a socket that was never attached. Attached ones are detached.
 	Close() error
