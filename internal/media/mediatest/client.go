@@ -22,6 +22,10 @@ type Config struct {
 	Name  string
 	Paths []Path // at least one; the first is the default
 	ICE   bool   // full agent, controlling
+	// Lite makes the agent an ICE-lite one: it answers checks and sends none. Such
+	// is another SBC behind Teams (C-120), and a stand-in for the box in tests of
+	// the doubles themselves.
+	Lite bool
 	// Secure offers and answers RTP/SAVP with AES_CM_128_HMAC_SHA1_80.
 	Secure bool
 	// Teams writes descriptions as Microsoft does: private lines, several crypto
@@ -289,7 +293,7 @@ func (c *Client) newGen(names []string) (*generation, error) {
 	defer close(ready)
 	t := iceTimes{check: c.cfg.Check, consent: c.cfg.Consent, dead: c.cfg.Dead, relayWait: 2 * c.cfg.Check}
 	logs := &logging.DefaultLoggerFactory{Writer: discard{}, DefaultLogLevel: logging.LogLevelDisabled}
-	g, err := newGeneration(paths, t, logs,
+	g, err := newGeneration(paths, c.cfg.Lite, t, logs,
 		func(local, remote netip.AddrPort) { <-ready; c.nominated(g, local, remote) },
 		func(state string) { <-ready; c.setICEState(g, state) })
 	return g, err

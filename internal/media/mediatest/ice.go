@@ -16,15 +16,15 @@ import (
 // and the agent that checks. The sockets are the client's and outlive it, so
 // that media goes on over the old generation until the new one has nominated.
 type generation struct {
-	ufrag, pwd   string
-	paths        []*socket
-	agent        *ice.Agent
-	conns        []*checkConn
-	mu           sync.Mutex
-	remotePwd    string // for the private attributes
-	remoteUfrag  string
-	started      bool
-	closedByUser bool
+	ufrag, pwd  string
+	paths       []*socket
+	agent       *ice.Agent
+	conns       []*checkConn
+	mu          sync.Mutex
+	remotePwd   string // for the private attributes
+	remoteUfrag string
+	started     bool
+	lite        bool
 }
 
 // checkConn is what an agent sees of a socket: STUN only.
@@ -89,9 +89,15 @@ type iceTimes struct{ check, consent, dead, relayWait time.Duration }
 
 // newGeneration makes an agent with a candidate for each socket. It checks
 // nothing before start.
-func newGeneration(paths []*socket, t iceTimes, logs logging.LoggerFactory, onPair func(local, remote netip.AddrPort), onState func(string)) (*generation, error) {
-	g := &generation{ufrag: token(4), pwd: token(24), paths: paths}
+func newGeneration(paths []*socket, lite bool, t iceTimes, logs logging.LoggerFactory, onPair func(local, remote netip.AddrPort), onState func(string)) (*generation, error) {
+	g := &generation{ufrag: token(4), pwd: token(24), paths: paths, lite: lite}
+	types := []ice.CandidateType{ice.CandidateTypeHost, ice.CandidateTypeRelay}
+	if lite {
+		types = types[:1]
+	}
 	agent, err := ice.NewAgentWithOptions(
+		ice.WithICELite(lite),
+		ice.WithCandidateTypes(types),
 		ice.WithLocalCredentials(g.ufrag, g.pwd),
 		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6}),
 		ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
@@ -211,7 +217,11 @@ func (g *generation) start(d Description) error {
 	if started {
 		return nil
 	}
-	if _, err := g.agent.StartDial(d.Ufrag, d.Pwd); err != nil {
+	begin := g.agent.StartDial
+	if g.lite {
+		begin = g.agent.StartAccept
+	}
+	if _, err := begin(d.Ufrag, d.Pwd); err != nil {
 		return fmt.Errorf("ice: %w", err)
 	}
 	return nil

@@ -227,3 +227,35 @@ func TestAnswerWithChangedCredentialsIsNamed(t *testing.T) {
 		t.Error("ufrag may not change between 183 and 200")
 	}
 }
+
+// TestTwoLiteAgentsTalkWithoutChecks: both lite, no STUN at all (C-120).
+func TestTwoLiteAgentsTalkWithoutChecks(t *testing.T) {
+	lite := func(name string, n byte) *Client {
+		return start(t, Config{Name: name, ICE: true, Lite: true, Secure: true, Paths: []Path{{Name: "lan", Local: loopback(n)}}})
+	}
+	a, b := lite("a", 17), lite("b", 18)
+	negotiate(t, a, b)
+	a.Say(Tone(700, -10))
+	hear(t, b, 700, time.Time{})
+	if d := b.Local(); !d.Lite || d.Ufrag == "" {
+		t.Errorf("answer of a lite agent: %+v", d)
+	}
+	for _, c := range []*Client{a, b} {
+		if n := c.Stats().Paths["lan"]; n.Sent[STUN] != 0 || n.Received[STUN] != 0 {
+			t.Errorf("STUN between two lite agents: %v", n)
+		}
+	}
+}
+
+func TestFullOffererAndLiteAnswererConnect(t *testing.T) {
+	a := teamsClient(t)
+	b := start(t, Config{Name: "box", ICE: true, Lite: true, Secure: true, Paths: []Path{{Name: "lan", Local: loopback(18)}}})
+	negotiate(t, a, b)
+	a.Say(Tone(700, -10))
+	b.Say(Tone(1100, -10))
+	hear(t, b, 700, time.Time{})
+	hear(t, a, 1100, time.Time{})
+	if n := a.Stats().Paths["lan"].STUNRequests; n != 0 {
+		t.Errorf("a lite agent sent %d checks", n)
+	}
+}

@@ -99,7 +99,7 @@ func (c *Client) base() Description {
 		d.Profile = "RTP/SAVP"
 	}
 	if c.gen != nil {
-		d.Ufrag, d.Pwd = c.gen.ufrag, c.gen.pwd
+		d.Ufrag, d.Pwd, d.Lite = c.gen.ufrag, c.gen.pwd, c.cfg.Lite
 		d.Addr = c.gen.paths[0].local
 		d.RTCP = d.Addr
 		for i, s := range c.gen.paths {
@@ -174,7 +174,7 @@ func (c *Client) AnswerVia(offer []byte, paths ...string) ([]byte, error) {
 	}
 	a := c.base()
 	if !useICE {
-		a.Ufrag, a.Pwd, a.Candidates = "", "", nil
+		a.Ufrag, a.Pwd, a.Candidates, a.Lite = "", "", nil, false
 	}
 	a.Codecs, a.Profile = codecs, d.Profile
 	a.RTCPMux = a.RTCPMux && d.RTCPMux
@@ -305,6 +305,9 @@ func (c *Client) apply(d Description, theirs, ours *Crypto, useICE bool) (*gener
 		if err := c.setKeys(*theirs, *ours); err != nil {
 			return nil, err
 		}
+	}
+	if c.cfg.Lite && d.Lite {
+		useICE = false // both lite: nobody checks, the default addresses are the pair (RFC 8445 §8.2, C-120)
 	}
 	c.remote, c.remoteKnown = d, true
 	c.sendOK = (d.Direction == "sendrecv" || d.Direction == "recvonly") && d.Addr.Port() != 0 && !d.Addr.Addr().IsUnspecified()

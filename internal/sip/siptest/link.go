@@ -55,7 +55,7 @@ func (l *link) close() {
 // serve reads a connection until it ends; each message goes to handle.
 func (l *link) serve(handle func(*link, *Message), bad func(*link, error)) {
 	defer l.close()
-	r := bufio.NewReaderSize(l.conn, 8<<10)
+	r := bufio.NewReaderSize(stamping{l}, 8<<10)
 	for {
 		m, err := Read(r)
 		if err != nil {
@@ -64,9 +64,17 @@ func (l *link) serve(handle func(*link, *Message), bad func(*link, error)) {
 			}
 			return
 		}
-		l.lastUsed.Store(time.Now().UnixNano())
 		handle(l, m)
 	}
+}
+
+// stamping notes when octets arrive: a CRLF of the box restarts the idle timer too.
+type stamping struct{ l *link }
+
+func (s stamping) Read(p []byte) (int, error) {
+	n, err := s.l.conn.Read(p)
+	s.l.lastUsed.Store(time.Now().UnixNano())
+	return n, err
 }
 
 // verify checks a peer certificate as Microsoft does: chain and dates; any key
