@@ -37,8 +37,10 @@ type Conn struct {
 	pending bool // voice was queued in this read; reader's
 	scratch [MaxWire]byte
 
-	heard   atomic.Int64 // unix ns of the last valid frame
-	writing atomic.Int64 // unix ns at which the running Write began; 0: none
+	// Times count from born, so that a step of the wall clock is no silence.
+	born    time.Time
+	heard   atomic.Int64 // ns of the last valid frame; 0: none
+	writing atomic.Int64 // ns at which the running Write began; 0: none
 	octets  atomic.Uint64
 	good    atomic.Uint64
 	bad     atomic.Uint64
@@ -51,7 +53,7 @@ type Conn struct {
 // PCM frame; the body is valid during the call.
 func NewConn(port io.ReadWriteCloser, pcm func(h Header, body []byte)) *Conn {
 	return &Conn{
-		port: port, pcm: pcm,
+		port: port, pcm: pcm, born: time.Now().Add(-1), // no instant is 0
 		frames:  make(chan Frame, frameQueue),
 		control: newRing(controlRing), voice: newRing(voiceRing),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
@@ -102,7 +104,7 @@ func (c *Conn) read() error {
 			c.bad.Store(r.Bad)
 			c.good.Store(r.Good)
 			if r.Good != good {
-				c.heard.Store(time.Now().UnixNano())
+				c.heard.Store(int64(time.Since(c.born)))
 			}
 			if c.pending {
 				c.pending = false
@@ -184,7 +186,7 @@ func (c *Conn) write() error {
 }
 
 func (c *Conn) writeAll(b []byte) error {
-	c.writing.Store(time.Now().UnixNano())
+	c.writing.Store(int64(time.Since(c.born)))
 	defer c.writing.Store(0)
 	for len(b) > 0 {
 		n, err := c.port.Write(b)
@@ -210,13 +212,13 @@ func (c *Conn) Heard() time.Time {
 	if ns == 0 {
 		return time.Time{}
 	}
-	return time.Unix(0, ns)
+	return c.born.Add(time.Duration(ns))
 }
 
 // Stalled reports that one Write has lasted longer than it may: the port is to be closed.
 func (c *Conn) Stalled(now time.Time) bool {
 	ns := c.writing.Load()
-	return ns != 0 && now.Sub(time.Unix(0, ns)) >= stallLimit
+	return ns != 0 && now.Sub(c.born.Add(time.Duration(ns))) >= stallLimit
 }
 
 // Counters of a port.
