@@ -24,8 +24,9 @@ const (
 	// noRingbackTime: without ringback, voice, tone or reversal the far end
 	// counts as answered: an exchange that says nothing gives no better sign.
 	noRingbackTime = 20 * time.Second
-	// ringbackGone: ringback stopped for longer than any cadence pauses.
-	ringbackGone = 7 * time.Second
+	// answerTime is how long after the end of ringback busy tone or congestion may
+	// still show that it was not an answer.
+	answerTime = 1500 * time.Millisecond
 	// cpcTime is the shortest open loop that means release (250-1000 ms); a
 	// shorter one is a glitch, A-29.
 	cpcTime = 250 * time.Millisecond
@@ -71,9 +72,10 @@ func (s fxoState) String() string {
 //	            ▼
 //	          caught ──answer──▶ talking
 //
-// Answer supervision, in order of trust: reversal; voice; ringback that
-// has stopped; or nothing heard at all for 20 s. Only the reversal is a signal of
-// the exchange, the others are guesses from the voice path.
+// Answer supervision, in order of trust: reversal; the end of ringback,
+// when something else is heard or its pause lasts too long; or no tone at all
+// for 20 s. Only the reversal is a signal of the exchange, the others are guesses
+// from the voice path. Voice and fax tones as signs of answer are not there yet.
 type fxo struct {
 	state    fxoState
 	number   string // to dial
@@ -255,11 +257,11 @@ func (s fxo) waiting(in input) (fxo, []act) {
 	switch in.kind {
 	case inReversed:
 		return answered(true)
-	case inVoice:
-		return answered(false)
 	case inRingback:
 		s.ringback = true
-		return s, []act{{kind: doTimer, wait: ringbackGone}}
+		return s, []act{{kind: doTimer}}
+	case inRingbackEnd:
+		return s, []act{{kind: doTimer, wait: answerTime}}
 	case inBusy:
 		return s.hangUp(call.UserBusy, "busy tone")
 	case inCongest:
@@ -301,7 +303,7 @@ func (s fxo) loop(in input) (fxo, []act) {
 		if in.wait >= cpcTime {
 			return s.hangUp(call.NormalClearing, "loop open")
 		}
-		if s.state == fxoWaiting {
+		if s.state == fxoWaiting && !s.ringback {
 			return s, []act{{kind: doTimer, wait: noRingbackTime}}
 		}
 		return s, []act{{kind: doTimer}}

@@ -183,13 +183,13 @@ func (s fxs) alerted(in input) (fxs, []act) {
 		return fxs{state: fxsTalking}, append(stop, act{kind: doStream, on: true},
 			act{kind: doTone, tone: toneNone}, act{kind: doAnswer})
 	case inRelease:
-		return fxs{state: fxsIdle}, append(stop, act{kind: doRelease, cause: in.cause})
+		return fxs{state: fxsIdle}, append(stop, act{kind: doStream}, act{kind: doRelease, cause: in.cause})
 	case inRefused:
-		return fxs{state: fxsIdle}, append(stop, act{kind: doRelease, cause: call.DestinationDown, text: "card refuses to ring: " + in.text})
+		return fxs{state: fxsIdle}, append(stop, act{kind: doStream}, act{kind: doRelease, cause: in.cause, text: "card refuses to ring: " + in.text})
 	case inTimer:
-		return fxs{state: fxsIdle}, append(stop, act{kind: doRelease, cause: call.DestinationDown, text: "card does not ring"})
+		return fxs{state: fxsIdle}, append(stop, act{kind: doStream}, act{kind: doRelease, cause: call.DestinationDown, text: "card does not ring"})
 	case inRingDone:
-		return fxs{state: fxsIdle}, append(stop, act{kind: doRelease, cause: call.NoAnswer, text: "ringing ended"})
+		return fxs{state: fxsIdle}, append(stop, act{kind: doStream}, act{kind: doRelease, cause: call.NoAnswer, text: "ringing ended"})
 	}
 	return s, nil
 }

@@ -11,30 +11,30 @@ import (
 type inputKind uint8
 
 const (
-	inUp       inputKind = iota // the card reports the present state: offHook
-	inDown                      // card or line out of service: cause, text
-	inTimer                     // the line's one timer
-	inCall                      // a call for the line
-	inAnswer                    // from the call
-	inRelease                   // from the call: cause
-	inOffHook                   // FXS
-	inOnHook                    // FXS
-	inDigit                     // FXS: digit, by DTMF or pulses
-	inRingOn                    // FXS: the phone rings; FXO: a burst began
-	inRingOff                   // FXO: a burst ended: wait is its length
-	inRingDone                  // FXS
-	inRefused                   // the card refused or did not answer a command: text
-	inCallerID                  // FXO: caller ID was received
-	inDialTone                  // FXO: the exchange gives dial tone
-	inBusy                      // FXO: busy tone
-	inCongest                   // FXO: congestion or special information tone
-	inRingback                  // FXO: ringback heard
-	inVoice                     // FXO: voice or an answering machine's tone heard
-	inSent                      // FXO: all digits are sent
-	inReversed                  // FXO: polarity differs from that at rest
-	inNormal                    // FXO: polarity as at rest
-	inOpen                      // FXO: the loop has opened
-	inClosed                    // FXO: the loop is closed again: wait is how long it was open
+	inUp          inputKind = iota // the card reports the present state: offHook
+	inDown                         // card or line out of service: cause, text
+	inTimer                        // the line's one timer
+	inCall                         // a call for the line
+	inAnswer                       // from the call
+	inRelease                      // from the call: cause
+	inOffHook                      // FXS
+	inOnHook                       // FXS
+	inDigit                        // FXS: digit, by DTMF or pulses
+	inRingOn                       // FXS: the phone rings; FXO: a burst began
+	inRingOff                      // FXO: a burst ended: wait is its length
+	inRingDone                     // FXS
+	inRefused                      // the card refused or did not answer a command: text
+	inCallerID                     // FXO: caller ID was received
+	inDialTone                     // FXO: the exchange gives dial tone
+	inBusy                         // FXO: busy tone
+	inCongest                      // FXO: congestion or special information tone
+	inRingback                     // FXO: ringback heard
+	inRingbackEnd                  // FXO: ringback is over
+	inSent                         // FXO: all digits are sent
+	inReversed                     // FXO: polarity differs from that at rest
+	inNormal                       // FXO: polarity as at rest
+	inOpen                         // FXO: the loop has opened
+	inClosed                       // FXO: the loop is closed again: wait is how long it was open
 )
 
 type input struct {
