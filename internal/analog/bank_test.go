@@ -15,7 +15,7 @@ import (
 var oneFXS = map[string]func() *tinyCard{"card1": fxsCard}
 
 func TestA01A02DialToneAndDTMF(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]
 		r.wantState("desk", "idle")
 		c.Event(0, 0x01, 0)
@@ -65,7 +65,7 @@ func TestA01A02DialToneAndDTMF(t *testing.T) {
 }
 
 func TestA05PulsesMixWithDTMF(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 1)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 1)}, oneFXS, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]
 		c.Event(1, 0x01, 0)
 		time.Sleep(300 * time.Millisecond)
@@ -100,7 +100,7 @@ func TestPulseDigitsOfSwedenAndNewZealand(t *testing.T) {
 }
 
 func TestA08A12RingAndCallerIDAndAnswer(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]
 		c.mu.Lock()
 		c.noRingOn = true
@@ -168,7 +168,7 @@ func TestA08A12RingAndCallerIDAndAnswer(t *testing.T) {
 }
 
 func TestA12PrivateAndUnavailable(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		for _, c := range []struct {
 			from call.Party
 			want byte
@@ -189,7 +189,7 @@ func TestA12PrivateAndUnavailable(t *testing.T) {
 // TestA12HostSendsCallerIDWhereTheCardCannot: FSK as PCM in the slot.
 func TestA12HostSendsCallerIDWhereTheCardCannot(t *testing.T) {
 	card := func() *tinyCard { c := fxsCard(); c.caps = link.CanRing | link.CanOnHookPCM; return c }
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, map[string]func() *tinyCard{"card1": card}, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, map[string]func() *tinyCard{"card1": card}, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]
 		g := r.dial("desk", "10", call.Party{Number: "+4940123456", Name: "Anna"})
 		want[call.Progress](r, g, time.Second)
@@ -215,7 +215,7 @@ func TestA12HostSendsCallerIDWhereTheCardCannot(t *testing.T) {
 }
 
 func TestA11CallerGivesUp(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]
 		g := r.dial("desk", "10", call.Party{})
 		want[call.Progress](r, g, time.Second)
@@ -239,7 +239,7 @@ func TestA11CallerGivesUp(t *testing.T) {
 // TestCallerGivesUpBeforeRing: the answer to CALLERID comes after the release and
 // must not start the bell.
 func TestCallerGivesUpBeforeRing(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		g := r.dial("desk", "10", call.Party{Number: "+491"})
 		g.Send(call.Release{Cause: call.OriginatorCancelled})
 		want[call.Release](r, g, time.Second)
@@ -262,7 +262,7 @@ func TestRingRefusedOrNotConfirmed(t *testing.T) {
 		"no bell":          {0, true, call.DestinationDown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+			bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 				card := r.cards["card1"]
 				card.mu.Lock()
 				card.refuse[0x02], card.noRingOn = c.status, c.silent
@@ -279,7 +279,7 @@ func TestRingRefusedOrNotConfirmed(t *testing.T) {
 }
 
 func TestA07NothingDialled(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]
 		c.Event(0, 0x01, 0)
 		time.Sleep(firstDigitTime - 100*time.Millisecond)
@@ -295,7 +295,7 @@ func TestA07NothingDialled(t *testing.T) {
 func TestHotlineDialsAtOnce(t *testing.T) {
 	l := fxsLine("lift", "card1", 0)
 	l.Hotline = "112"
-	bubble(t, []config.Line{l}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{l}, oneFXS, func(t *testing.T, r *rig) {
 		r.cards["card1"].Event(0, 0x01, 0)
 		if s := want[call.Setup](r, r.accept(100*time.Millisecond), time.Second); s.Called != "112" {
 			t.Fatalf("%+v", s)
@@ -305,7 +305,7 @@ func TestHotlineDialsAtOnce(t *testing.T) {
 
 func TestA38UnplugEndsOnlyTheCallsOfItsCard(t *testing.T) {
 	lines := []config.Line{fxsLine("one", "card1", 0), fxsLine("two", "card2", 0)}
-	bubble(t, lines, map[string]func() *tinyCard{"card1": fxsCard, "card2": fxsCard}, func(r *rig) {
+	bubble(t, lines, map[string]func() *tinyCard{"card1": fxsCard, "card2": fxsCard}, func(t *testing.T, r *rig) {
 		inCall := func(line, card string) call.Leg {
 			g := r.dial(line, "1", call.Party{})
 			want[call.Progress](r, g, time.Second)
@@ -348,7 +348,7 @@ func TestA38RestartAndSilenceOfTheCard(t *testing.T) {
 		"silence": func(c *tinyCard) { c.silent = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+			bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 				c := r.cards["card1"]
 				g := r.dial("desk", "1", call.Party{})
 				want[call.Progress](r, g, time.Second)
@@ -374,7 +374,7 @@ func TestA38RestartAndSilenceOfTheCard(t *testing.T) {
 }
 
 func TestA38HundredReplugsLeaveNothing(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		for range 100 {
 			r.cards["card1"].unplug()
 			time.Sleep(time.Second)
@@ -387,7 +387,7 @@ func TestA38HundredReplugsLeaveNothing(t *testing.T) {
 }
 
 func TestVoiceBothWaysAndOneFrameForEach(t *testing.T) {
-	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]
 		g := r.dial("desk", "1", call.Party{})
 		want[call.Progress](r, g, time.Second)
@@ -443,7 +443,7 @@ func TestVoiceDoesNotAllocate(t *testing.T) {
 
 func TestWrongKindAndFaults(t *testing.T) {
 	lines := []config.Line{fxsLine("desk", "card1", 0), fxoLine("wrong", "card1", 1)}
-	bubble(t, lines, oneFXS, func(r *rig) {
+	bubble(t, lines, oneFXS, func(t *testing.T, r *rig) {
 		st := r.bank.Status()
 		if st[1].State != "out of service" || st[1].LastFault != "channel 1 of line card card1 is fxs, not fxo" {
 			t.Fatalf("%+v", st[1])
@@ -462,7 +462,7 @@ func TestWrongKindAndFaults(t *testing.T) {
 
 func TestApplyLeavesLinesInUseAlone(t *testing.T) {
 	desk, other := fxsLine("desk", "card1", 0), fxsLine("other", "card1", 1)
-	bubble(t, []config.Line{desk}, oneFXS, func(r *rig) {
+	bubble(t, []config.Line{desk}, oneFXS, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]
 		cards := []config.Card{{Name: "card1", Device: "/dev/card1", Baud: 921600, Law: "alaw"}}
 		apply := func(lines ...config.Line) {

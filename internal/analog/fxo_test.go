@@ -27,11 +27,11 @@ func germany(t *testing.T) *dsp.Plan {
 	return p
 }
 
-func withFXO(t *testing.T, f func(r *rig, c *tinyCard)) {
-	bubble(t, []config.Line{fxoLine("trunk", "card1", 0)}, oneFXO, func(r *rig) {
+func withFXO(t *testing.T, f func(t *testing.T, r *rig, c *tinyCard)) {
+	bubble(t, []config.Line{fxoLine("trunk", "card1", 0)}, oneFXO, func(t *testing.T, r *rig) {
 		time.Sleep(2 * time.Second) // the guard after start
 		r.wantState("trunk", "idle")
-		f(r, r.cards["card1"])
+		f(t, r, r.cards["card1"])
 	})
 }
 
@@ -45,7 +45,7 @@ func hooks(c *tinyCard) (s string) {
 
 func TestA25A26SeizeDialAndAnswerByReversal(t *testing.T) {
 	de := germany(t)
-	withFXO(t, func(r *rig, c *tinyCard) {
+	withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 		g := r.dial("trunk", "+4940123456", call.Party{})
 		time.Sleep(300 * time.Millisecond)
 		if hooks(c) != "1" {
@@ -89,7 +89,7 @@ func TestA25A26SeizeDialAndAnswerByReversal(t *testing.T) {
 }
 
 func TestA25NoDialTone(t *testing.T) {
-	withFXO(t, func(r *rig, c *tinyCard) {
+	withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 		g := r.dial("trunk", "110", call.Party{})
 		if rel := want[call.Release](r, g, 6*time.Second); !rel.Cause.Is(call.NoCircuit) || rel.Reason != "no dial tone" {
 			t.Fatalf("%+v", rel)
@@ -118,7 +118,7 @@ func TestA27BusyAndCongestion(t *testing.T) {
 		cause call.Cause
 	}{"busy": {de.Busy, call.UserBusy}, "congestion": {de.Congestion, call.Congestion42}, "information": {de.SIT, call.Congestion42}} {
 		t.Run(name, func(t *testing.T) {
-			withFXO(t, func(r *rig, card *tinyCard) {
+			withFXO(t, func(t *testing.T, r *rig, card *tinyCard) {
 				g := dialled(r, card)
 				card.Say(0, exchange(c.tone))
 				if rel := want[call.Release](r, g, 8*time.Second); !rel.Cause.Is(c.cause) {
@@ -132,7 +132,7 @@ func TestA27BusyAndCongestion(t *testing.T) {
 func TestA28AnswerWithoutReversal(t *testing.T) {
 	de := germany(t)
 	t.Run("ringback stops", func(t *testing.T) {
-		withFXO(t, func(r *rig, c *tinyCard) {
+		withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 			g := dialled(r, c)
 			c.Say(0, exchange(de.Ringback))
 			r.quiet(g, 60*time.Second)
@@ -141,7 +141,7 @@ func TestA28AnswerWithoutReversal(t *testing.T) {
 		})
 	})
 	t.Run("ringback then busy is no answer", func(t *testing.T) {
-		withFXO(t, func(r *rig, c *tinyCard) {
+		withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 			g := dialled(r, c)
 			c.Say(0, exchange(de.Ringback))
 			r.quiet(g, 20*time.Second)
@@ -152,7 +152,7 @@ func TestA28AnswerWithoutReversal(t *testing.T) {
 		})
 	})
 	t.Run("nothing heard", func(t *testing.T) {
-		withFXO(t, func(r *rig, c *tinyCard) {
+		withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 			g := dialled(r, c)
 			r.quiet(g, noRingbackTime-time.Second)
 			want[call.Answer](r, g, 2*time.Second)
@@ -173,7 +173,7 @@ func TestA29Disconnect(t *testing.T) {
 		"dial tone": func(c *tinyCard) { c.Say(0, exchange(de.Dial)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			withFXO(t, func(r *rig, c *tinyCard) {
+			withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 				g := dialled(r, c)
 				c.Event(0, 0x08, 1)
 				want[call.Answer](r, g, time.Second)
@@ -206,7 +206,7 @@ func callerIDOnLine(id dsp.CallerID) func([]int16) {
 }
 
 func TestA21A23A24IncomingCallWithCallerID(t *testing.T) {
-	withFXO(t, func(r *rig, c *tinyCard) {
+	withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 		ringBurst(c, 1000)
 		time.Sleep(600 * time.Millisecond)
 		c.Say(0, callerIDOnLine(dsp.CallerID{Number: "0301234", Name: "Bert"}))
@@ -234,7 +234,7 @@ func TestA21A23A24IncomingCallWithCallerID(t *testing.T) {
 }
 
 func TestA22SplashIsNoCallAndA23WithoutCallerID(t *testing.T) {
-	withFXO(t, func(r *rig, c *tinyCard) {
+	withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 		ringBurst(c, 250) // alert before caller ID
 		time.Sleep(500 * time.Millisecond)
 		c.Say(0, callerIDOnLine(dsp.CallerID{Number: "0301234"}))
@@ -247,7 +247,7 @@ func TestA22SplashIsNoCallAndA23WithoutCallerID(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 	})
-	withFXO(t, func(r *rig, c *tinyCard) {
+	withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 		ringBurst(c, 1000)
 		s := want[call.Setup](r, r.accept(3*time.Second), time.Second)
 		if s.Calling.Number != "" {
@@ -257,7 +257,7 @@ func TestA22SplashIsNoCallAndA23WithoutCallerID(t *testing.T) {
 }
 
 func TestRingGoneAfterEightSeconds(t *testing.T) {
-	withFXO(t, func(r *rig, c *tinyCard) {
+	withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 		ringBurst(c, 1000)
 		g := r.accept(3 * time.Second)
 		want[call.Setup](r, g, time.Second)
@@ -285,7 +285,7 @@ func TestRingGoneAfterEightSeconds(t *testing.T) {
 }
 
 func TestA30GlareIsAnIncomingCall(t *testing.T) {
-	withFXO(t, func(r *rig, c *tinyCard) {
+	withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 		g := r.dial("trunk", "110", call.Party{})
 		time.Sleep(20 * time.Millisecond)
 		c.Event(0, 0x06, 25)
@@ -304,7 +304,7 @@ func TestA30GlareIsAnIncomingCall(t *testing.T) {
 }
 
 func TestA32BatteryAndParallelPhone(t *testing.T) {
-	withFXO(t, func(r *rig, c *tinyCard) {
+	withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
 		c.Event(0, 0x0B, 0)
 		time.Sleep(50 * time.Millisecond)
 		r.wantState("trunk", "out of service")

@@ -307,7 +307,7 @@ func fxoLine(name, card string, ch int) config.Line {
 }
 
 // bubble runs f with a Bank over the cards.
-func bubble(t *testing.T, lines []config.Line, cards map[string]func() *tinyCard, f func(r *rig)) {
+func bubble(t *testing.T, lines []config.Line, cards map[string]func() *tinyCard, f func(t *testing.T, r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, cards: map[string]*tinyCard{}, calls: make(chan call.Leg, 10), out: map[string]bool{}}
 		var conf []config.Card
@@ -335,7 +335,7 @@ func bubble(t *testing.T, lines []config.Line, cards map[string]func() *tinyCard
 		ended := make(chan error, 1)
 		go func() { ended <- r.bank.Run(ctx) }()
 		time.Sleep(time.Second)
-		f(r)
+		f(t, r)
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -357,6 +357,7 @@ func (r *rig) state(line string) string {
 
 func (r *rig) wantState(line, want string) {
 	r.t.Helper()
+	synctest.Wait() // until what was sent has been taken in
 	if got := r.state(line); got != want {
 		r.t.Fatalf("line %s is %q, want %q", line, got, want)
 	}
