@@ -91,6 +91,9 @@ func (s fxo) next(in input) (fxo, []act) {
 		var acts []act
 		if s.hasLeg() {
 			acts = append(acts, act{kind: doRelease, cause: in.cause, text: in.text})
+			if s.state != fxoOffered {
+				acts = append(acts, act{kind: doHook}) // the fault may be the line's alone
+			}
 		}
 		return fxo{state: fxoDown}, append(acts, act{kind: doStream}, act{kind: doTimer})
 	case inCall:
