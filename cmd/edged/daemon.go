@@ -88,7 +88,7 @@ func build(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 		return nil, fmt.Errorf("marks: %w", err)
 	}
 	d.egress = qos.NewEgress(kernel, log.With("part", "qos"))
-	d.watch = netcfg.New(netcfg.Options{Interfaces: realmInterfaces(cfg), Log: log.With("part", "netcfg")})
+	d.watch = netcfg.New(netcfg.Options{Kernel: netcfg.Netlink{}, Interfaces: realmInterfaces(cfg), Log: log.With("part", "netcfg")})
 	d.web = web.New(web.Options{Source: d, Log: log.With("part", "web")})
 	if d.http, err = net.Listen("tcp", cfg.Box.HTTP.String()); err != nil {
 		return nil, fmt.Errorf("status page: %w (is another edged running?)", err)

@@ -77,7 +77,7 @@ func records(list []cdr.Record) []web.Record {
 		w := web.Record{ID: r.ID, Start: r.Setup, Seconds: r.Duration().Seconds(), Source: r.Source, Calling: r.Calling.Number,
 			Called: r.Called, Cause: r.Cause.String(), Reason: r.Reason, MediaPath: r.MediaPath()}
 		if n := len(r.Attempts); n > 0 {
-			w.Target = r.Attempts[n-1].Target.Name
+			w.Target = r.Attempts[n-1].Name
 		}
 		for _, leg := range r.Voice {
 			w.Moves += len(leg.Moves)

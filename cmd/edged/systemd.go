@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
@@ -16,18 +16,18 @@ import (
 type supervisor struct{ log *slog.Logger }
 
 func (s supervisor) notify(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+	if _, err := sd.SdNotify(false, state); err != nil {
 		s.log.Warn("systemd was not told", "state", state, "err", err)
 	}
 }
 
-func (s supervisor) ready()    { s.notify(daemon.SdNotifyReady) }
-func (s supervisor) stopping() { s.notify(daemon.SdNotifyStopping) }
+func (s supervisor) ready()    { s.notify(sd.SdNotifyReady) }
+func (s supervisor) stopping() { s.notify(sd.SdNotifyStopping) }
 
 // reloading announces a reload; systemd wants the monotonic time with it and a
 // READY at the end (Type=notify-reload).
 func (s supervisor) reloading() {
-	s.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+	s.notify(sd.SdNotifyReloading + "\n" + sd.SdNotifyMonotonicUsec())
 }
 
 func (s supervisor) status(format string, args ...any) {
@@ -39,7 +39,7 @@ func (s supervisor) status(format string, args ...any) {
 // watchdog. A part that hangs lets the watchdog run out, and systemd restarts
 // the daemon.
 func (s supervisor) watchdog(ctx context.Context, alive func() error) error {
-	period, err := daemon.SdWatchdogEnabled(false)
+	period, err := sd.SdWatchdogEnabled(false)
 	if err != nil || period <= 0 {
 		<-ctx.Done()
 		return nil
@@ -55,7 +55,7 @@ func (s supervisor) watchdog(ctx context.Context, alive func() error) error {
 				s.log.Error("watchdog is not petted", "why", err)
 				continue
 			}
-			s.notify(daemon.SdNotifyWatchdog)
+			s.notify(sd.SdNotifyWatchdog)
 		}
 	}
 }

@@ -14,6 +14,7 @@ type worker struct {
 	lines  []*leg
 	due    time.Time
 	calls  atomic.Int64
+	pulse  pulse
 	frame  [frameLen]int16
 }
 
