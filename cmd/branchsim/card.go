@@ -44,6 +44,10 @@ func newLineCard(path string, log *slog.Logger) (*lineCard, error) {
 	return &lineCard{card}, nil
 }
 
+func (c *lineCard) run(ctx context.Context) error { return c.card.Run(ctx) }
+
+func (c *lineCard) linked(ctx context.Context) error { return c.card.WaitLink(ctx, true) }
+
 func (c *lineCard) phone() *analogtest.Phone { return c.card.Phone(0) }
 
 // answers lets the reception phone be lifted at the first burst of the bell and

@@ -23,11 +23,25 @@ const (
 
 const expedited = 46 // DSCP EF, what a Teams client with QoS switched on sets
 
+// branch is what the standard calls need of the phones behind the box: the line
+// card, or in tests a stand-in for card and box together.
+type branch interface {
+	run(ctx context.Context) error
+	linked(ctx context.Context) error // the box talks to it
+	answers()                         // the phone is lifted when it rings, and speaks phoneHz
+	dials(ctx context.Context, number string) error
+	hears(ctx context.Context) error // teamsHz
+	gap(cut time.Time) time.Duration // from cut to the end of the silence that it caused
+	hangUp(ctx context.Context) error
+	idle(ctx context.Context) error
+	line() string
+}
+
 // lab is the composed other side.
 type lab struct {
 	o       *options
 	teams   *siptest.Teams
-	card    *lineCard
+	card    branch
 	capture *capture
 	log     *slog.Logger
 }
@@ -35,19 +49,32 @@ type lab struct {
 // withLab builds the other side, runs it, waits for edged, calls use, and takes
 // everything down again.
 func withLab(ctx context.Context, o *options, t terminal, use func(context.Context, *lab) error) (err error) {
-	level := slog.LevelWarn
+	log := o.logger(t.err)
+	card, err := newLineCard(o.tty(), log)
+	if err != nil {
+		return err
+	}
+	return withBranch(ctx, o, t, log, card, use)
+}
+
+func (o *options) logger(w io.Writer) *slog.Logger {
+	level := slog.LevelError
 	if o.Verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// withBranch is withLab with the phones given.
+func withBranch(ctx context.Context, o *options, t terminal, log *slog.Logger, card branch, use func(context.Context, *lab) error) (err error) {
+	if o.limits == (limits{}) {
+		o.limits = usualLimits
+	}
 	certificate, roots, err := readKeys(o)
 	if err != nil {
 		return err
 	}
-	l := &lab{o: o, log: log}
-	if l.card, err = newLineCard(o.tty(), log); err != nil {
-		return err
-	}
+	l := &lab{o: o, log: log, card: card}
 	l.teams, err = siptest.StartTeams(siptest.TeamsConfig{
 		Proxies: o.proxies(), Sources: []netip.Addr{o.Cloud}, Certificate: certificate, Roots: roots,
 		Trunks:  []siptest.Trunk{{FQDN: boxFQDN, Address: netip.AddrPortFrom(o.WAN, o.SIP), LMO: true}},
@@ -67,7 +94,7 @@ func withLab(ctx context.Context, o *options, t terminal, use func(context.Conte
 			err = werr
 		}
 	}()
-	group.Go(func() error { return l.card.card.Run(ctx) })
+	group.Go(func() error { return l.card.run(ctx) })
 	group.Go(func() error { l.capture.run(ctx); return nil })
 	if err := l.ready(ctx, t.err); err != nil {
 		return err
@@ -80,7 +107,7 @@ func (l *lab) ready(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, l.o.Ready)
 	defer cancel()
 	fmt.Fprintf(w, "waiting for edged: trunk %s at %s, card at %s\n", boxFQDN, netip.AddrPortFrom(l.o.WAN, l.o.SIP), l.o.tty())
-	if err := l.card.card.WaitLink(ctx, true); err != nil {
+	if err := l.card.linked(ctx); err != nil {
 		return fmt.Errorf("edged does not talk to the line card: %w", err)
 	}
 	if err := l.teams.WaitActive(ctx, boxFQDN); err != nil {

@@ -49,6 +49,8 @@ type options struct {
 	Ready   time.Duration `default:"60s" help:"How long to wait for edged: trunk active, card linked."`
 	Verbose bool          `short:"v" help:"Log what the doubles see to stderr."`
 
+	limits limits // zero: the usual ones; tests of faults shorten them
+
 	Prepare prepareCommand `cmd:"" help:"Write keys, certificates and edged.toml."`
 	Live    liveCommand    `cmd:"" help:"Live until Ctrl-C, show calls, place some."`
 	Once    onceCommand    `cmd:"" help:"Place the standard calls, print a table and JSON."`

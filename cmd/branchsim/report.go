@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
+
+	"localloop/internal/sip/siptest"
 )
 
 // measure is a number that was measured, or the reason why it was not. It is
@@ -147,4 +150,22 @@ func mark(of string, histogram [64]uint64, why string) measure {
 		return measured(float64(code))
 	}
 	return unknown("%s packets carried different marks (count×DSCP): %s", of, strings.Join(seen, ", "))
+}
+
+// callID is what makes violations of the same kind differ.
+var callID = regexp.MustCompile(`call [^)]*`)
+
+// grouped counts violations of the same kind, in the order of their first.
+func grouped(list []siptest.Violation) []string {
+	kinds, count := []string{}, map[string]int{}
+	for _, v := range list {
+		kind := callID.ReplaceAllString(v.String(), "call …")
+		if count[kind]++; count[kind] == 1 {
+			kinds = append(kinds, kind)
+		}
+	}
+	for i, kind := range kinds {
+		kinds[i] = fmt.Sprintf("%s ×%d", kind, count[kind])
+	}
+	return kinds
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ type PeerConfig struct {
 	Transport string         // udp, tcp, tls
 	Listen    netip.AddrPort // port 0: the kernel's choice
 	Remote    netip.AddrPort // where INVITEs go; may be set later with SetRemote
-	Host      string         // in From and Contact; default the listen address
+	Host      string         // in From and, with the listen port, in Contact; default the listen address
 	// Certificate and Roots are for TLS; the remote's certificate must hold RemoteName.
 	Certificate *Certificate
 	Roots       *x509.CertPool
@@ -237,7 +238,36 @@ func (p *Peer) transportParam() string {
 }
 
 func (p *Peer) contactOf(*Call) string {
-	return fmt.Sprintf("<sip:%s@%s%s>", p.cfg.Name, p.local, p.transportParam())
+	at := p.local.String()
+	if p.cfg.Host != "" {
+		at = net.JoinHostPort(p.cfg.Host, strconv.Itoa(int(p.local.Port())))
+	}
+	return fmt.Sprintf("<sip:%s@%s%s>", p.cfg.Name, at, p.transportParam())
+}
+
+// Ping sends OPTIONS to the remote and returns the status of the answer.
+func (p *Peer) Ping(ctx context.Context) (int, error) {
+	p.pmu.Lock()
+	remote := p.remote
+	p.pmu.Unlock()
+	l, err := p.linkTo(remote)
+	if err != nil {
+		return 0, err
+	}
+	m := &Message{Method: "OPTIONS", URI: fmt.Sprintf("sip:%s%s", remote, p.transportParam()), Version: "SIP/2.0"}
+	m.Add("Via", p.via(l)+";branch=z9hG4bK"+hexToken(8))
+	m.Add("From", fmt.Sprintf("<sip:%s>;tag=%s", p.host(), hexToken(4)))
+	m.Add("To", fmt.Sprintf("<sip:%s>", remote))
+	m.Add("Call-ID", hexToken(10))
+	m.Add("CSeq", "1 OPTIONS")
+	m.Add("Max-Forwards", "70")
+	m.Add("Contact", p.contactOf(nil))
+	p.addHeaders(nil, m)
+	r, err := p.ask(ctx, l, m)
+	if err != nil {
+		return 0, err
+	}
+	return r.Status, nil
 }
 
 func (p *Peer) via(*link) string {
