@@ -62,7 +62,10 @@ func TestA27ProgressTonesOfAllCountries(t *testing.T) {
 	const seed = 27
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	checked := 0
-	for _, code := range Countries() {
+	for n, code := range Countries() {
+		if raceDetector && n%4 != 0 {
+			continue
+		}
 		p, _ := Country(code)
 		tones := []struct {
 			kind ToneKind
@@ -94,7 +97,7 @@ func TestA27ProgressTonesOfAllCountries(t *testing.T) {
 		}
 	}
 	t.Logf("%d tones", checked)
-	if checked < 500 {
+	if checked < 500 && !raceDetector {
 		t.Errorf("only %d tones checked", checked)
 	}
 }

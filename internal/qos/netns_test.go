@@ -57,11 +57,11 @@ func newLab(t *testing.T) *lab {
 	}
 	l := &lab{peer: named("peer")}
 	box := named("box") // and stay there
-	if l.admin, err = netlink.NewHandleAt(box); err != nil {
+	if l.admin, err = netlink.NewHandleAt(box, unix.NETLINK_ROUTE); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.admin.Close)
-	far, err := netlink.NewHandleAt(l.peer)
+	far, err := netlink.NewHandleAt(l.peer, unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +257,81 @@ func TestQ02ShareEqualsAnIndependentCapture(t *testing.T) {
 	}
 	if s.Other < 17 {
 		t.Errorf("other %d, at least 17 were sent", s.Other)
+	}
+}
+
+// TestM01VLANCarriesDSCPAnd8021pPriority sends through a VLAN interface with our
+// map of priorities and reads the tags on the other side: as the kernel tells
+// them beside the packet, or in it.
+func TestM01VLANCarriesDSCPAnd8021pPriority(t *testing.T) {
+	l := newLab(t)
+	parent, err := l.admin.LinkByName("box")
+	must(t, err)
+	vlan := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "box.7", ParentIndex: parent.Attrs().Index}, VlanId: 7, EgressQosMap: PriorityMap()}
+	if err := l.admin.LinkAdd(vlan); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skipf("the kernel lacks VLANs: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	link, err := l.admin.LinkByName("box.7")
+	must(t, err)
+	addr, err := netlink.ParseAddr("198.51.100.1/24")
+	must(t, err)
+	must(t, l.admin.AddrAdd(link, addr))
+	must(t, l.admin.LinkSetUp(link))
+	must(t, l.admin.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: net.ParseIP("198.51.100.2"), HardwareAddr: l.mac, State: netlink.NUD_PERMANENT}))
+
+	c := laboratory
+	c.Interfaces = []string{"box.7"}
+	e := NewEgress(l.box, nil)
+	states := e.Apply(c, realms)
+	needHTB(t, states)
+	if !states[0].Applied {
+		t.Fatal(states[0].Why)
+	}
+	fd := l.capture(t)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1))
+	marks := NewMarks(c)
+	send(t, "udp4", "198.51.100.1:20000", "198.51.100.2:9", 5, marks.Control(Voice))
+	send(t, "udp4", "198.51.100.1:5060", "198.51.100.2:9", 3, marks.Control(Signalling))
+	type tagged struct{ vlan, priority, dscp int }
+	seen := map[tagged]int{}
+	for range 1000 {
+		if seen[tagged{7, 5, 46}] == 5 && seen[tagged{7, 3, 34}] == 3 {
+			break
+		}
+		buf, oob := make([]byte, 2048), make([]byte, 256)
+		n, noob, _, _, err := unix.Recvmsg(fd, buf, oob, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("capture: %v after %v", err, seen)
+		}
+		tag, ip := 0, buf[14:n]
+		kind := binary.BigEndian.Uint16(buf[12:])
+		if kind == unix.ETH_P_8021Q {
+			tag, kind, ip = int(binary.BigEndian.Uint16(buf[14:])), binary.BigEndian.Uint16(buf[16:]), buf[18:n]
+		}
+		messages, err := unix.ParseSocketControlMessage(oob[:noob])
+		must(t, err)
+		for _, m := range messages {
+			// struct tpacket_auxdata: status, len, snaplen (32 bits each), mac,
+			// net, vlan_tci, vlan_tpid (16 bits each).
+			const vlanValid = 1 << 4
+			if m.Header.Type == unix.PACKET_AUXDATA && len(m.Data) >= 18 && binary.NativeEndian.Uint32(m.Data)&vlanValid != 0 {
+				tag = int(binary.NativeEndian.Uint16(m.Data[16:]))
+			}
+		}
+		if kind == unix.ETH_P_IP && ip[9] == 17 {
+			seen[tagged{tag & 0xFFF, tag >> 13, int(ip[1] >> 2)}]++
+		}
+	}
+	if seen[tagged{7, 5, 46}] != 5 || seen[tagged{7, 3, 34}] != 3 {
+		t.Errorf("seen %v", seen)
+	}
+	if s := e.Shares()[0]; s.Voice != 5 || s.VoiceUnmarked != 0 || s.Signalling != 3 {
+		t.Errorf("counted %+v", s)
 	}
 }
 
