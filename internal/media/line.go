@@ -118,10 +118,11 @@ func (l *leg) toLine() {
 // lineToRTP sends voice of a line, two frames a packet.
 func (l *leg) lineToRTP(now time.Time, to *leg, pcm []int16) {
 	n := l.line
+	from := origin{leg: l, what: fromLine}
 	p := to.sending()
 	if p == nil || to.held || to.playing() || to.digits.busy() {
 		n.fill = 0
-		to.out.interrupt()
+		to.out.blocked(from)
 		return
 	}
 	at := n.half[n.fill : n.fill+frameLen]
@@ -136,7 +137,7 @@ func (l *leg) lineToRTP(now time.Time, to *leg, pcm []int16) {
 	}
 	n.fill = 0
 	p.terms.voice.law().Encode(l.v.plain[12:12+len(n.half)], n.half[:])
-	to.emit(now, p, origin{leg: l, what: fromLine}, n.seq, n.ts-frameLen, p.terms.voicePT, false, len(n.half))
+	to.emit(now, p, from, n.seq, n.ts-frameLen, p.terms.voicePT, false, len(n.half))
 	n.seq++
 }
 

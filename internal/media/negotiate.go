@@ -420,7 +420,9 @@ func accepting(p sdp.Profile, offer *sdp.Description, want payload) sdp.Profile 
 			}
 		}
 	}
-	p.Codecs = names(list, want)
+	if p.Codecs = names(list, want); p.Codecs == nil {
+		p.Codecs = []string{"none"} // an empty list would accept anything
+	}
 	return p
 }
 

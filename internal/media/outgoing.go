@@ -104,6 +104,14 @@ func (o *outgoing) skip(from origin, seq uint16) {
 // interrupt makes the next packet anchor anew.
 func (o *outgoing) interrupt() { o.from = origin{} }
 
+// blocked notes that a packet of an origin could not be sent: when it speaks
+// again it begins anew, without a gap in the numbers.
+func (o *outgoing) blocked(from origin) {
+	if o.from == from {
+		o.interrupt()
+	}
+}
+
 // header writes an RTP header without sources or extension, RFC 3550 §5.1.
 func header(b []byte, marker bool, pt uint8, seq uint16, ts, ssrc uint32) {
 	b[0] = 0x80

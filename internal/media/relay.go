@@ -126,7 +126,7 @@ func (l *leg) deliver(now time.Time, kind payload, k packet) {
 	from := origin{leg: l, ssrc: k.ssrc, what: fromPeer}
 	p := to.sending()
 	if p == nil || to.held || to.playing() || to.digits.busy() {
-		to.out.interrupt()
+		to.out.blocked(from)
 		return
 	}
 	t := p.terms

@@ -148,12 +148,12 @@ func (l *leg) makePacket(now time.Time, what originKind) {
 	}
 	seq, ts := l.pace.seq, l.pace.ts
 	l.pace.ts += 160
-	p := l.sending()
+	p, from := l.sending(), origin{leg: l, what: what}
 	if p == nil || l.digits.busy() {
-		l.out.interrupt()
+		l.out.blocked(from)
 		return
 	}
 	l.pace.seq++
 	p.terms.voice.law().Encode(l.v.plain[12:172], pcm)
-	l.emit(now, p, origin{leg: l, what: what}, seq, ts, p.terms.voicePT, false, 160)
+	l.emit(now, p, from, seq, ts, p.terms.voicePT, false, 160)
 }
