@@ -567,6 +567,8 @@ func TestLegConformance(t *testing.T) {
 		})
 	})
 	t.Run("to an exchange", func(t *testing.T) {
-		withFXO(t, func(t *testing.T, r *rig, c *tinyCard) { calltest.LegConformance(t, r.dial("trunk", "110", call.Party{})) })
+		withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
+			calltest.LegConformance(t, r.dial("trunk", "110", call.Party{}))
+		})
 	})
 }

@@ -296,7 +296,7 @@ func (l *line) setup(called string) {
 		Called:  called,
 		Source:  l.conf.Name,
 		Offer:   &sdp.Description{Line: l.conf.Name},
-		Profile: profile(l.conf, l.card.bank.o.Box),
+		Profile: l.conf.Profile(l.card.bank.o.Box),
 		Ref:     g.name,
 	}
 	if l.exchange() {
