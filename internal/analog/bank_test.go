@@ -8,6 +8,7 @@ import (
 
 	"localloop/internal/analog/link"
 	"localloop/internal/call"
+	"localloop/internal/call/calltest"
 	"localloop/internal/config"
 	"localloop/internal/dsp"
 )
@@ -508,5 +509,66 @@ func TestApplyLeavesLinesInUseAlone(t *testing.T) {
 		if _, err := r.bank.Dial(t.Context(), call.Target{Kind: call.ToLine, Name: "desk"}, call.Setup{}); err == nil {
 			t.Fatal("a removed line can be dialled")
 		}
+	})
+}
+
+// TestVoiceDelayDoesNotStay: a call whose loop was late once has its frames in
+// time again.
+func TestVoiceDelayDoesNotStay(t *testing.T) {
+	v := &Voice{}
+	v.Attach(func([]int16) {})
+	n := int16(0)
+	write := func() {
+		frame := make([]int16, 80)
+		n++
+		frame[0] = n
+		v.Write(frame)
+	}
+	out := make([]int16, 80)
+	for range 5 { // more than is kept
+		write()
+	}
+	delay := func() int16 { write(); v.speak(out); return n - out[0] }
+	first := delay()
+	if first != maxQueued-1 {
+		t.Fatalf("%d frames late at first, want %d", first, maxQueued-1)
+	}
+	for range 3 * spareAfter {
+		delay()
+	}
+	if d := delay(); d != 0 {
+		t.Fatalf("%d frames late at the end", d)
+	}
+	v.Detach()
+	v.Write(out)
+	v.speak(out)
+	if out[0] != 0 {
+		t.Fatal("a frame after Detach")
+	}
+}
+
+// TestLegConformance: legs of lines keep what call.Leg promises to every owner.
+func TestLegConformance(t *testing.T) {
+	t.Run("from a phone", func(t *testing.T) {
+		bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
+			r.cards["card1"].Event(0, 0x01, 0)
+			time.Sleep(time.Second)
+			r.cards["card1"].Say(0, keys("112"))
+			g := r.accept(3 * time.Second)
+			want[call.Setup](r, g, time.Second)
+			calltest.LegConformance(t, g)
+		})
+	})
+	t.Run("to a phone", func(t *testing.T) {
+		bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
+			g := r.dial("desk", "1", call.Party{})
+			want[call.Progress](r, g, time.Second)
+			calltest.LegConformance(t, g)
+		})
+	})
+	t.Run("to an exchange", func(t *testing.T) {
+		withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
+			calltest.LegConformance(t, r.dial("trunk", "110", call.Party{}))
+		})
 	})
 }

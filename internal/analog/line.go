@@ -1,7 +1,6 @@
 package analog
 
 import (
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -268,61 +267,6 @@ func (l *line) startCollecting() {
 	l.voice.set(k)
 }
 
-// listen begins to listen on an FXO.
-func (l *line) listen() {
-	e := &ear{tones: dsp.NewDetector(l.plan)}
-	stream := l.stream
-	later := func(f func()) {
-		l.card.post(func() {
-			if l.stream == stream && stream != nil {
-				f()
-			}
-		})
-	}
-	e.tone = func(t dsp.ToneEvent) {
-		in, ok := toneInput(t)
-		if ok {
-			later(func() { l.feed(in) })
-		}
-	}
-	if l.fxo.state == fxoBurst {
-		e.fsk = dsp.NewFSKReceiver()
-		e.message = func(m []byte) {
-			m = append([]byte(nil), m...)
-			later(func() { l.callerID(m) })
-		}
-	}
-	l.voice.listen(e.hear)
-}
-
-func toneInput(t dsp.ToneEvent) (input, bool) {
-	if !t.On {
-		return input{kind: inRingbackEnd}, t.Kind == dsp.RingbackTone
-	}
-	switch t.Kind {
-	case dsp.DialTone:
-		return input{kind: inDialTone}, true
-	case dsp.RingbackTone:
-		return input{kind: inRingback}, true
-	case dsp.BusyTone:
-		return input{kind: inBusy}, true
-	case dsp.CongestionTone, dsp.SpecialTone:
-		return input{kind: inCongest}, true
-	}
-	return input{}, false
-}
-
-// callerID takes a message heard on an FXO. A damaged one is no caller ID, A-23.
-func (l *line) callerID(m []byte) {
-	id, err := dsp.ParseCallerID(m, time.Now())
-	if err != nil {
-		l.log.Info("caller ID not usable", "error", err)
-		return
-	}
-	l.caller = call.Party{Number: id.Number, Name: id.Name, Private: id.NumberAbsent == 'P'}
-	l.feed(input{kind: inCallerID})
-}
-
 func (l *line) dial(digits string) {
 	stream := l.stream
 	d := &dialler{sender: dsp.NewDTMFSender(l.plan.DTMFHigh, l.plan.DTMFLow)}
@@ -352,7 +296,7 @@ func (l *line) setup(called string) {
 		Called:  called,
 		Source:  l.conf.Name,
 		Offer:   &sdp.Description{Line: l.conf.Name},
-		Profile: profile(l.conf, l.card.bank.o.Box),
+		Profile: l.conf.Profile(l.card.bank.o.Box),
 		Ref:     g.name,
 	}
 	if l.exchange() {
@@ -394,118 +338,3 @@ func (l *line) down(text string) {
 
 // query asks for the present state, which brings the line back.
 func (l *line) query() { l.command(link.Query(), nil) }
-
-// event takes a report of the card.
-func (l *line) event(e link.Event) {
-	switch e.ID {
-	case link.State:
-		l.snapshot(e)
-		return
-	case link.Fault:
-		if e.On {
-			l.down(fmt.Sprintf("line fault: %s", faultText(e.Value)))
-		} else {
-			l.query()
-		}
-		return
-	}
-	if l.exchange() {
-		l.fromExchange(e)
-	} else {
-		l.fromPhone(e)
-	}
-}
-
-func (l *line) snapshot(e link.Event) {
-	if e.Value != 0 {
-		l.down("line fault: " + faultText(e.Value))
-		return
-	}
-	if l.exchange() {
-		l.reversed = e.Reversed
-		if l.free() {
-			l.resting = e.Reversed
-		}
-	} else {
-		l.offHook = e.On
-	}
-	l.feed(input{kind: inUp, offHook: e.On})
-}
-
-func (l *line) fromPhone(e link.Event) {
-	switch e.ID {
-	case link.OffHook:
-		l.offHook = true
-		l.feed(input{kind: inOffHook})
-	case link.OnHook:
-		l.offHook = false
-		l.feed(input{kind: inOnHook})
-	case link.Flash:
-		l.flashes++
-	case link.Pulse:
-		if d := pulseDigit(e.Value, l.plan.Code); d != 0 {
-			l.feed(input{kind: inDigit, digit: d})
-		}
-	case link.RingOn:
-		l.feed(input{kind: inRingOn})
-	case link.RingDone:
-		l.feed(input{kind: inRingDone})
-	case link.CIDSlot:
-		l.slot(time.Duration(e.Millis) * time.Millisecond)
-	}
-}
-
-func (l *line) fromExchange(e link.Event) {
-	wait := time.Duration(e.Millis) * time.Millisecond
-	switch e.ID {
-	case link.RingOn:
-		l.feed(input{kind: inRingOn})
-	case link.RingOff:
-		l.feed(input{kind: inRingOff, wait: wait})
-	case link.Polarity:
-		if l.free() {
-			l.resting = e.On // swapped at the installation, A-32
-		}
-		l.reversed = e.On
-		if e.On != l.resting {
-			l.feed(input{kind: inReversed})
-		} else {
-			l.feed(input{kind: inNormal})
-		}
-	case link.LoopOpen:
-		l.feed(input{kind: inOpen})
-	case link.LoopClosed:
-		l.feed(input{kind: inClosed, wait: wait})
-	case link.Battery:
-		if e.On {
-			l.query()
-		} else {
-			l.down("line fault: " + faultText(link.FaultNoBattery))
-		}
-	case link.Parallel:
-		switch {
-		case !e.On:
-			l.query()
-		case l.fxo.state == fxoIdle:
-			l.down("a phone in parallel is off-hook")
-		}
-	}
-}
-
-func faultText(kind uint8) string {
-	switch kind {
-	case 1:
-		return "foreign voltage"
-	case 2:
-		return "short"
-	case 3:
-		return "power"
-	case 4:
-		return "thermal"
-	case 5:
-		return "hardware"
-	case link.FaultNoBattery:
-		return "no battery"
-	}
-	return fmt.Sprintf("kind %d", kind)
-}

@@ -5,7 +5,6 @@ import (
 
 	"localloop/internal/config"
 	"localloop/internal/dsp"
-	"localloop/internal/sdp"
 )
 
 // dialable is a number as people at the box's place dial it: E.164 is turned
@@ -27,22 +26,10 @@ func dialable(box config.Box, number string) string {
 	}, digits)
 }
 
-// profile is what the line may be offered: PCM over its card.
-func profile(l config.Line, box config.Box) sdp.Profile {
-	return sdp.Profile{Line: l.Name, Country: country(l, box)}
-}
-
-func country(l config.Line, box config.Box) string {
-	if l.Country != "" {
-		return l.Country
-	}
-	return box.Country
-}
-
 // plan is the tones of the line. An unknown country gets those of ITU-T E.180,
 // which Germany uses.
 func plan(l config.Line, box config.Box) *dsp.Plan {
-	if p, ok := dsp.Country(country(l, box)); ok {
+	if p, ok := dsp.Country(l.Profile(box).Country); ok {
 		return p
 	}
 	p, _ := dsp.Country("de")

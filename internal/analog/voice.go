@@ -1,10 +1,6 @@
 package analog
 
-import (
-	"sync/atomic"
-
-	"localloop/internal/dsp"
-)
+import "sync/atomic"
 
 // frameLen is the samples of a frame: 10 ms.
 const frameLen = 80
@@ -43,16 +39,27 @@ type attachment struct {
 	frames [8][frameLen]int16
 	head   atomic.Uint32 // Write's
 	tail   atomic.Uint32 // reader's
+
+	// The reader's: how few frames were left over in the last taken ones.
+	least uint32
+	taken int
 }
 
-// maxQueued is how many frames may wait for the line: more is only delay.
-const maxQueued = 3
+const (
+	// maxQueued is how many frames may wait for the line: more is only delay.
+	maxQueued = 3
+	// spareAfter is how many frames in a row must have found another behind them
+	// before one is left out: a hiccup of the call's loop must not stay as delay.
+	spareAfter = 100
+)
 
 // Attach directs the frames received from the line to sink, which is called from
 // the goroutine that reads the port; the frame is valid during the call only. A
 // new Attach replaces the old. While the line sounds a tone of its own, sink is
 // not called.
-func (v *Voice) Attach(sink func(frame []int16)) { v.call.Store(&attachment{sink: sink}) }
+func (v *Voice) Attach(sink func(frame []int16)) {
+	v.call.Store(&attachment{sink: sink, least: maxQueued})
+}
 
 // Write queues 80 samples for the line. The card is the clock: one frame is taken
 // for each that came; what is too much is dropped. Without Attach it does nothing.
@@ -87,7 +94,15 @@ func (a *attachment) speak(frame []int16) bool {
 		tail = head - maxQueued
 	}
 	copy(frame, a.frames[tail%uint32(len(a.frames))][:])
-	a.tail.Store(tail + 1)
+	tail++
+	a.least = min(a.least, head-tail)
+	if a.taken++; a.taken == spareAfter {
+		if a.least > 0 {
+			tail++
+		}
+		a.taken, a.least = 0, maxQueued
+	}
+	a.tail.Store(tail)
 	return true
 }
 
@@ -133,84 +148,4 @@ func (v *Voice) listen(hear func(frame []int16)) {
 		return
 	}
 	v.ear.Store(&earParty{hear})
-}
-
-// sounder plays a tone and hears nothing.
-type sounder struct{ tone *dsp.Tone }
-
-func (sounder) hear([]int16) {}
-func (s sounder) speak(frame []int16) {
-	if s.tone == nil {
-		clear(frame)
-		return
-	}
-	s.tone.Fill(frame)
-}
-
-// collector gives dial tone until the first digit and reports digits, A-1, A-2.
-type collector struct {
-	dial     *dsp.Tone
-	receiver *dsp.DTMFReceiver
-	digit    func(byte)
-	report   func(dsp.DTMFEvent)
-	quiet    atomic.Bool // a digit came by pulses
-	stopped  bool
-}
-
-func newCollector(dial *dsp.Tone, digit func(byte)) *collector {
-	c := &collector{dial: dial, receiver: dsp.NewDTMFReceiver(), digit: digit}
-	c.report = func(e dsp.DTMFEvent) {
-		if e.On {
-			c.digit(e.Digit)
-		}
-	}
-	c.receiver.DialTone(true)
-	return c
-}
-
-func (c *collector) hear(frame []int16) {
-	c.receiver.Feed(frame, c.report)
-	if !c.stopped && (c.receiver.Present() || c.quiet.Load()) {
-		c.stopped = true
-		c.dial.Stop()
-		c.receiver.DialTone(false)
-	}
-}
-
-func (c *collector) speak(frame []int16) { c.dial.Fill(frame) }
-
-// fskSender plays one caller-ID message as PCM.
-type fskSender struct{ fsk *dsp.FSK }
-
-func (fskSender) hear([]int16)          {}
-func (f fskSender) speak(frame []int16) { f.fsk.Fill(frame) }
-
-// dialler sends digits and says when it is through.
-type dialler struct {
-	sender *dsp.DTMFSender
-	sent   func()
-	done   bool
-}
-
-func (*dialler) hear([]int16) {}
-func (d *dialler) speak(frame []int16) {
-	if !d.sender.Fill(frame) && !d.done {
-		d.done = true
-		d.sent()
-	}
-}
-
-// ear is what an FXO listens for: caller ID and progress tones.
-type ear struct {
-	fsk     *dsp.FSKReceiver
-	tones   *dsp.Detector
-	message func([]byte)
-	tone    func(dsp.ToneEvent)
-}
-
-func (e *ear) hear(frame []int16) {
-	if e.fsk != nil {
-		e.fsk.Feed(frame, e.message)
-	}
-	e.tones.Feed(frame, e.tone)
 }
