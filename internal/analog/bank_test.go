@@ -3,6 +3,7 @@ package analog
 import (
 	"math"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -397,9 +398,12 @@ func TestVoiceBothWaysAndOneFrameForEach(t *testing.T) {
 			t.Fatal("no voice")
 		}
 		far := sine(1000, -10)
+		var mu sync.Mutex
 		var got []int16
 		v.Attach(func(frame []int16) {
+			mu.Lock()
 			got = append(got, frame...)
+			mu.Unlock()
 			var out [80]int16
 			far(out[:])
 			v.Write(out[:])
@@ -418,6 +422,8 @@ func TestVoiceBothWaysAndOneFrameForEach(t *testing.T) {
 		if l := power(phone[8000:16000], 1000); math.Abs(l+10) > 0.5 {
 			t.Fatalf("phone hears 1000 Hz at %.1f dBm0", l)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if l := power(got[4000:12000], 600); math.Abs(l+10) > 0.5 {
 			t.Fatalf("far end hears 600 Hz at %.1f dBm0", l)
 		}
