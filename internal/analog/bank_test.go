@@ -578,3 +578,20 @@ func TestLegConformance(t *testing.T) {
 		})
 	})
 }
+
+func TestApplyRefusesWhatDoesNotFitTogether(t *testing.T) {
+	card := config.Card{Name: "card1"}
+	for name, c := range map[string]config.Config{
+		"line twice":   {Cards: []config.Card{card}, Lines: []config.Line{fxsLine("a", "card1", 0), fxsLine("a", "card1", 1)}},
+		"card twice":   {Cards: []config.Card{card, card}},
+		"unknown card": {Cards: []config.Card{card}, Lines: []config.Line{fxsLine("a", "card2", 0)}},
+		"channel":      {Cards: []config.Card{card}, Lines: []config.Line{fxsLine("a", "card1", 24)}},
+	} {
+		if _, err := New(Options{Cards: c.Cards, Lines: c.Lines, Accept: func(call.Leg) {}}); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := New(Options{}); err == nil {
+		t.Error("a bank without Accept")
+	}
+}
