@@ -27,6 +27,8 @@ type testHost struct {
 	skip    int // PCM frames not to be answered
 	pcm     map[byte]*hostStream
 	done    chan struct{}
+	out     chan []byte
+	written chan struct{}
 }
 
 type hostStream struct {
@@ -41,17 +43,32 @@ type hostStream struct {
 }
 
 func newTestHost(t *testing.T, conn io.ReadWriteCloser) *testHost {
-	h := &testHost{t: t, conn: conn, changed: make(chan struct{}), acks: map[uint16]byte{}, pcm: map[byte]*hostStream{}, done: make(chan struct{})}
+	h := &testHost{t: t, conn: conn, changed: make(chan struct{}), acks: map[uint16]byte{}, pcm: map[byte]*hostStream{}, done: make(chan struct{}), out: make(chan []byte, 1000), written: make(chan struct{})}
 	go h.read()
+	// One writer only: a second one would wait for net.Pipe's mutex, which
+	// testing/synctest does not take for waiting.
+	go func() {
+		for p := range h.out {
+			h.conn.Write(p)
+		}
+		close(h.written)
+	}()
 	return h
 }
 
 func (h *testHost) close() {
 	h.conn.Close()
 	<-h.done
+	close(h.out)
+	<-h.written
 }
 
-func (h *testHost) write(f frame) { h.conn.Write(f.wire()) }
+func (h *testHost) write(f frame) {
+	select {
+	case h.out <- f.wire():
+	default: // the card does not read
+	}
+}
 
 func (h *testHost) read() {
 	defer close(h.done)
@@ -126,7 +143,7 @@ func (h *testHost) take(f frame) (out []frame) {
 
 func (h *testHost) wait(what string, ok func() bool) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	for {
 		h.mu.Lock()
@@ -139,7 +156,7 @@ func (h *testHost) wait(what string, ok func() bool) {
 		select {
 		case <-ch:
 		case <-ctx.Done():
-			h.t.Fatalf("host: %s did not come; got %+v", what, h.got)
+			h.t.Fatalf("host: %s did not come; the last: %+v", what, h.got[max(0, len(h.got)-5):])
 		}
 	}
 }
@@ -276,9 +293,9 @@ func bench(t *testing.T, o CardOptions) (*Card, *testHost, func()) {
 	wg.Go(func() { h.ping(stop) })
 	return c, h, func() {
 		close(stop)
+		wg.Wait()
 		cancel()
 		h.close()
-		wg.Wait()
 		if err := <-ran; err != nil {
 			t.Errorf("card: %v", err)
 		}

@@ -130,10 +130,11 @@ func (c *Card) read(ctx context.Context, conn io.Reader, to chan<- late) {
 	var pace pacer
 	var last time.Time
 	for {
+		n, err := conn.Read(buf)
+		// What a stalled card has in its buffer it does not look at either.
 		if c.w.await(ctx, "reading", func() bool { return !c.stallIn }) != nil {
 			return
 		}
-		n, err := conn.Read(buf)
 		if n > 0 {
 			c.w.mu.Lock()
 			baud := c.baud
