@@ -36,6 +36,7 @@ type hostStream struct {
 	seq    uint16
 	first  bool
 	tone   *player
+	say    []int16 // instead of tone
 	heard  []int16
 	frames int
 	last   uint16
@@ -125,7 +126,10 @@ func (h *testHost) take(f frame) (out []frame) {
 		}
 		for range n {
 			pcm := make([]int16, len(f.body))
-			if s.tone != nil {
+			switch {
+			case len(s.say) > 0:
+				s.say = s.say[copy(pcm, s.say):]
+			case s.tone != nil:
 				s.tone.fill(pcm)
 			}
 			body := make([]byte, len(pcm))
@@ -172,7 +176,18 @@ func (h *testHost) hello(id uint32) {
 	h.seq = 0
 	before := h.count(tWelcome)
 	h.mu.Unlock()
-	h.write(frame{tHello, chCard, 0, 0, helloBody(id)})
+	answered := make(chan struct{})
+	defer close(answered)
+	go func() { // each 200 ms, as the document says
+		for {
+			h.write(frame{tHello, chCard, 0, 0, helloBody(id)})
+			select {
+			case <-answered:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
 	h.wait("WELCOME", func() bool { return h.count(tWelcome) > before })
 }
 

@@ -89,6 +89,7 @@ type Phone struct {
 	openMS   uint64
 
 	fsk      [2]*fskReceiver
+	power    [2]float64 // of the present signal at the frequencies of each
 	clip     dtmfReceiver
 	clipped  string
 	carrier  uint64 // ms at which the present signal on the on-hook line began, 0 none
@@ -350,8 +351,11 @@ func (p *Phone) display(pcm []int16) {
 			p.carrier = p.w.ms
 		}
 		p.quietSig = 0
+		for i, r := range p.fsk {
+			p.power[i] += goertzel(pcm, r.m.mark) + goertzel(pcm, r.m.space)
+		}
 	} else if p.quietSig += len(pcm); p.quietSig > 3200 {
-		p.carrier = 0
+		p.carrier, p.power = 0, [2]float64{}
 		if p.clipped != "" {
 			p.show([]byte(p.clipped), "DTMF")
 			p.clipped = ""
@@ -366,9 +370,15 @@ func (p *Phone) display(pcm []int16) {
 }
 
 func (p *Phone) demodulate(pcm []int16) {
-	for i, r := range p.fsk {
-		r.feed(pcm, func(msg []byte) { p.show(msg, [...]string{"Bell 202", "V.23"}[i]) },
-			func([]byte) { p.damaged++ })
+	for _, r := range p.fsk {
+		// Each reads the other's signal too: its power says which it is.
+		r.feed(pcm, func(msg []byte) {
+			name := "Bell 202"
+			if p.power[1] > p.power[0] {
+				name = "V.23"
+			}
+			p.show(msg, name)
+		}, func([]byte) { p.damaged++ })
 	}
 }
 

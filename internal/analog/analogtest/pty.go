@@ -19,7 +19,18 @@ func openPTY() (io.ReadWriteCloser, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	t := terminal{m, s}
+	// pty.Open leaves a file whose Read cannot be interrupted and that knows no
+	// deadline: the runtime's poller must have it.
+	fd, err := unix.Dup(int(m.Fd()))
+	m.Close()
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		s.Close()
+		return nil, "", err
+	}
+	t := terminal{os.NewFile(uintptr(fd), "/dev/ptmx"), s}
 	if err := t.raw(); err != nil {
 		t.Close()
 		return nil, "", err
