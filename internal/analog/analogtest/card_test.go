@@ -362,12 +362,12 @@ func TestSetBaudFallsBackWhenTheHostIsSilent(t *testing.T) {
 func TestA37DamagedLineLosesNoEvent(t *testing.T) {
 	const seed = 99
 	for name, i := range map[string]Impairment{
-		"loss":    {Seed: seed, Loss: 3e-4},
-		"corrupt": {Seed: seed, Corrupt: 3e-4},
-		"insert":  {Seed: seed, Insert: 3e-4},
+		"loss":    {Seed: seed, Loss: 8e-4},
+		"corrupt": {Seed: seed, Corrupt: 8e-4},
+		"insert":  {Seed: seed, Insert: 8e-4},
 		"latency": {Seed: seed, Latency: 20 * time.Millisecond, Jitter: 15 * time.Millisecond},
 		"octets":  {Seed: seed, Chunk: 1},
-		"bursts":  {Seed: seed, BurstLoss: 2e-5, BurstLen: 40},
+		"bursts":  {Seed: seed, BurstLoss: 1e-4, BurstLen: 40},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, h, stop := bench(t, CardOptions{Channels: fxs(1), NoFSK: true})
@@ -376,7 +376,7 @@ func TestA37DamagedLineLosesNoEvent(t *testing.T) {
 			h.start(0, MuLaw, 10, nil)
 			c.Impair(true, i)
 			c.Impair(false, i)
-			const lifts = 40
+			const lifts = 15
 			for range lifts {
 				p.Lift()
 				p.WaitOffHook(limit(t))
