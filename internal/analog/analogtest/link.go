@@ -498,6 +498,9 @@ func (l *link) down(why string) {
 	l.waiting, l.inFlight = [26][]*transmission{}, 0
 	l.c.count.LinkDowns++
 	l.c.w.tell(-1, "link down: %s", why)
+	if t, ok := l.c.conn.(terminal); ok {
+		t.release()
+	}
 	for _, p := range l.c.ports {
 		p.base().stream = stream{}
 		p.linkDown()

@@ -78,7 +78,8 @@ type Phone struct {
 	lifted time.Time
 	mouth  []int16
 	tone   *sine
-	wasOff bool
+	wasOff bool // loop closed in the last tick
+	inUse  bool // the receiver is off, flashes and pulses apart
 
 	rings    []Ring
 	ringing  bool
@@ -313,6 +314,10 @@ func (p *Phone) moved(off bool) {
 	if _, at := p.hook.settled(p.w.ms); at > p.w.ms+50 {
 		return // a pulse or flash: the person has not moved the receiver
 	}
+	if off == p.inUse {
+		return // the end of a flash
+	}
+	p.inUse = off
 	if off {
 		p.lifted, p.busyFrom = p.w.now, time.Time{}
 		p.ringCall = 0

@@ -61,6 +61,14 @@ func (t terminal) raw() error {
 	return errors.Join(err, failed)
 }
 
+// release gives up the exclusive use that a host asked for and, if it was
+// killed, did not give back: the card keeps the terminal alive, so it would last.
+func (t terminal) release() {
+	if conn, err := t.slave.SyscallConn(); err == nil {
+		_ = conn.Control(func(fd uintptr) { _ = unix.IoctlSetInt(int(fd), unix.TIOCNXCL, 0) })
+	}
+}
+
 func (t terminal) Read(p []byte) (int, error)         { return t.master.Read(p) }
 func (t terminal) Write(p []byte) (int, error)        { return t.master.Write(p) }
 func (t terminal) SetWriteDeadline(d time.Time) error { return t.master.SetWriteDeadline(d) }

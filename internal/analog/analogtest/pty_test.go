@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.bug.st/serial"
 )
 
 // safeBuffer is a trace that a test may read while the card writes.
@@ -103,6 +105,41 @@ func TestHostThatDoesNotReadLosesOctetsOnly(t *testing.T) {
 	defer cancel2()
 	if err := c.w.await(ctx2, "loss", func() bool { return c.count.HostBlocked > 0 }); err != nil {
 		t.Error(err)
+	}
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSerialLibraryOpensTheCard: the library that the product uses must accept
+// the pseudo-terminal, also after a host that was killed in exclusive use.
+func TestSerialLibraryOpensTheCard(t *testing.T) {
+	c, err := New(CardOptions{Channels: fxs(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(ctx) }()
+	long := limit(t)
+	path, err := c.WaitPlugged(long)
+	if err != nil {
+		t.Skipf("no pseudo-terminal here: %v", err)
+	}
+	for i := range 2 {
+		port, err := serial.Open(path, &serial.Mode{BaudRate: 921600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := newTestHost(t, port)
+		h.hello(uint32(1 + i))
+		s := h.start(0, ALaw, 10, nil)
+		h.wait("frames", func() bool { return s.frames > 20 })
+		h.close()
+		if err := c.WaitLink(long, false); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cancel()
 	if err := <-ran; err != nil {

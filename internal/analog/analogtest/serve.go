@@ -273,11 +273,12 @@ func (c *Card) Replug(ctx context.Context) (string, error) {
 	return c.WaitPlugged(ctx)
 }
 
-// tracer writes the trace format of docs/linecard-link.md §11, a chunk a line. A
+// tracer writes the trace format of docs/linecard-link.md §11, a frame a line. A
 // nil tracer writes nothing.
 type tracer struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu   sync.Mutex
+	w    io.Writer
+	rest [2][]byte // of the frame under way, by direction
 }
 
 func (t *tracer) note(dir byte, p []byte) {
@@ -287,5 +288,11 @@ func (t *tracer) note(dir byte, p []byte) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintf(t.w, "%d.%06d %c % x\n", now.Unix(), now.Nanosecond()/1000, dir, p)
+	r := &t.rest[dir&2>>1] // '<' is 0x3C, '>' 0x3E
+	for _, b := range p {
+		if *r = append(*r, b); b == 0 || len(*r) == 512 {
+			fmt.Fprintf(t.w, "%d.%06d %c % x\n", now.Unix(), now.Nanosecond()/1000, dir, *r)
+			*r = (*r)[:0]
+		}
+	}
 }
