@@ -102,6 +102,7 @@ type Exchange struct {
 	numbers  []string
 
 	battery  bool
+	parallel bool
 	reversed bool
 	openTo   uint64 // battery is away until then
 	splashTo uint64
@@ -231,6 +232,9 @@ func (e *Exchange) OpenLoop(long time.Duration) {
 
 // Battery takes the battery away (false) or gives it back.
 func (e *Exchange) Battery(on bool) { e.locked(func() { e.battery = on }) }
+
+// Parallel lifts (true) or replaces another phone on the same wires.
+func (e *Exchange) Parallel(off bool) { e.locked(func() { e.parallel = off }) }
 
 // Reverse sets the polarity of the line.
 func (e *Exchange) Reverse(on bool) { e.locked(func() { e.reversed = on }) }

@@ -183,6 +183,10 @@ func TestA31A32FlashAndBattery(t *testing.T) {
 		if f := h.event(0, evBattery); f.body[1] != 1 {
 			t.Error("battery back is not told")
 		}
+		e.Parallel(true)
+		if f := h.event(0, evParallel); f.body[1] != 1 {
+			t.Error("the parallel phone is not told")
+		}
 		h.must(tCmd, 0, cmdHook, 1, 0, 0)
 		time.Sleep(time.Second)
 		h.must(tCmd, 0, cmdHook, 2, 600&0xFF, 600>>8)
