@@ -26,6 +26,7 @@ type fxoPort struct {
 	open           bool   // LOOP_OPEN reported
 	openAt         uint64
 	lost           bool // BATTERY 0 reported
+	parallel       bool // reported
 }
 
 func newFXOPort(b *channel, o ExchangeOptions) *fxoPort {
@@ -80,6 +81,10 @@ func (p *fxoPort) step() {
 	f := p.ex.loop(closed)
 	p.detectRing(f)
 	p.detectBattery(f, closed)
+	if p.ex.parallel != p.parallel {
+		p.parallel = p.ex.parallel
+		p.event(evParallel, bit(p.parallel))
+	}
 	p.last = f
 }
 
