@@ -43,7 +43,7 @@ docs: ## regenerate what is generated: docs/config.md
 	$(GO) test ./internal/config -run TestConfigDoc -update
 
 test-kernel: ## what a workstation's kernel lacks, in a virtual machine with Debian's kernel
-	@test/kernel/run.sh
+	@GO="$(GO)" test/kernel/run.sh
 
 clean:
 	rm -rf $(BUILD) .run

@@ -83,7 +83,7 @@ func (c *control) begin(first Leg, setup Setup) {
 	c.setup = setup
 	c.m.caller = side{leg: first.Name(), profile: setup.Profile, offerless: setup.Offer == nil}
 	c.sum = Summary{
-		ID: setup.ID, Source: setup.Source, Calling: setup.Calling, Called: setup.Called,
+		ID: setup.ID, Source: setup.Source, Leg: first.Name(), Calling: setup.Calling, Called: setup.Called,
 		Emergency: setup.Emergency, Teams: setup.Teams, Start: time.Now(),
 		Refs: map[string]string{first.Name(): setup.Ref},
 	}

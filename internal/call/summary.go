@@ -7,6 +7,7 @@ import "time"
 type Summary struct {
 	ID        string
 	Source    string // trunk or line the call came from
+	Leg       string // name of the caller's leg
 	Calling   Party
 	Called    string
 	Emergency bool

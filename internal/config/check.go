@@ -18,11 +18,30 @@ type checker struct {
 }
 
 func (v *checker) check() {
+	// Bounds on lists keep a check quick on any text of MaxFile bytes.
+	for _, l := range []struct {
+		key          string
+		length, most int
+	}{
+		{"realm", len(v.c.Realms), 32}, {"teams", len(v.c.Teams), 32}, {"sip", len(v.c.SIP), 128}, {"card", len(v.c.Cards), 32},
+		{"line", len(v.c.Lines), 512}, {"route", len(v.c.Routes), 4096},
+	} {
+		if l.length > l.most {
+			v.fault(l.key, "%d of them, more than %d", l.length, l.most)
+			return
+		}
+	}
 	v.box()
 	v.realms()
 	v.trunkNames()
 	for i := range v.c.Teams {
-		v.teams(&v.c.Teams[i], fmt.Sprintf("teams[%d]", i))
+		t, at := &v.c.Teams[i], fmt.Sprintf("teams[%d]", i)
+		v.teams(t, at)
+		for j := range v.c.Teams[:i] {
+			if t.FQDN != "" && strings.EqualFold(t.FQDN, v.c.Teams[j].FQDN) {
+				v.fault(at+".fqdn", "%q is already the name of teams[%d]: Teams knows a trunk by its name", clip(t.FQDN), j)
+			}
+		}
 	}
 	for i := range v.c.SIP {
 		v.sip(&v.c.SIP[i], fmt.Sprintf("sip[%d]", i))

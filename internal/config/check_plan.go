@@ -61,7 +61,9 @@ func (v *checker) lines() {
 		if !country.MatchString(l.Country) && v.given(at+".country") {
 			v.fault(at+".country", "%q is not two small letters of ISO 3166-1 such as \"de\"", clip(l.Country))
 		}
-		v.oneOf(at+".caller_id", l.CallerID, Bellcore, ETSI, Off)
+		if l.CallerID != "" {
+			v.oneOf(at+".caller_id", l.CallerID, Bellcore, ETSI, Off)
+		}
 		for path, g := range map[string]float64{at + ".tx_gain": l.TxGain, at + ".rx_gain": l.RxGain} {
 			if g < -24 || g > 12 {
 				v.fault(path, "%g dB is not between -24 and 12", g)

@@ -48,6 +48,9 @@ func (v *checker) teams(t *Teams, at string) {
 		in := v.realm(at+".internal_realm", t.InternalRealm, true, "media bypass offers a user in the building this realm's address")
 		ex := v.realm(at+".external_realm", t.ExternalRealm, true, "media bypass offers anybody else this realm's address, and moves calls there when the LAN fails")
 		v.ipv4(at+".internal_realm", in)
+		if in != nil && in.Cloud {
+			v.fault(at+".internal_realm", "realm %q is marked as cloud: voice of users in the building would leave it", in.Name)
+		}
 		v.ipv4(at+".external_realm", ex)
 	} else {
 		v.realm(at+".internal_realm", t.InternalRealm, false, "")

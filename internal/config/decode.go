@@ -141,7 +141,6 @@ func (d *decoder) grow(at place, line int) place {
 	at.v.Grow(1)
 	at.v.SetLen(i + 1)
 	e := place{at.v.Index(i), fmt.Sprintf("%s[%d]", at.path, i)}
-	e.v.SetZero()
 	if s, ok := e.v.Addr().Interface().(interface{ setDefaults() }); ok {
 		s.setDefaults()
 	}

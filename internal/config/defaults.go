@@ -100,12 +100,6 @@ func (c *Config) complete() {
 		if l.Country == "" {
 			l.Country = c.Box.Country
 		}
-		if l.CallerID == "" {
-			l.CallerID = ETSI
-			if numbering[l.Country].bellcore {
-				l.CallerID = Bellcore
-			}
-		}
 	}
 }
 
@@ -147,40 +141,39 @@ type plan struct {
 	trunk         string // national prefix, ITU-T E.164 annex A
 	international string
 	mu            bool // G.711 µ-law network
-	bellcore      bool // caller ID between the first and second ring, Bell 202
 }
 
 // numbering serves defaults only: every value can be configured.
 var numbering = map[string]plan{
-	"at": {"43", "0", "00", false, false},
-	"au": {"61", "0", "0011", false, true},
-	"be": {"32", "0", "00", false, false},
-	"ca": {"1", "1", "011", true, true},
-	"ch": {"41", "0", "00", false, false},
-	"cz": {"420", "", "00", false, false},
-	"de": {"49", "0", "00", false, false},
-	"dk": {"45", "", "00", false, false},
-	"es": {"34", "", "00", false, false},
-	"fi": {"358", "0", "00", false, false},
-	"fr": {"33", "0", "00", false, false},
-	"gb": {"44", "0", "00", false, false},
-	"gr": {"30", "", "00", false, false},
-	"hu": {"36", "06", "00", false, false},
-	"ie": {"353", "0", "00", false, false},
-	"in": {"91", "0", "00", false, false},
-	"it": {"39", "", "00", false, false}, // the 0 of Italian numbers belongs to them
-	"jp": {"81", "0", "010", true, false},
-	"lu": {"352", "", "00", false, false},
-	"mx": {"52", "", "00", false, true},
-	"nl": {"31", "0", "00", false, false},
-	"no": {"47", "", "00", false, false},
-	"nz": {"64", "0", "00", false, true},
-	"pl": {"48", "", "00", false, false},
-	"pt": {"351", "", "00", false, false},
-	"ro": {"40", "0", "00", false, false},
-	"se": {"46", "0", "00", false, false},
-	"sg": {"65", "", "000", false, true},
-	"sk": {"421", "0", "00", false, false},
-	"us": {"1", "1", "011", true, true},
-	"za": {"27", "0", "00", false, false},
+	"at": {"43", "0", "00", false},
+	"au": {"61", "0", "0011", false},
+	"be": {"32", "0", "00", false},
+	"ca": {"1", "1", "011", true},
+	"ch": {"41", "0", "00", false},
+	"cz": {"420", "", "00", false},
+	"de": {"49", "0", "00", false},
+	"dk": {"45", "", "00", false},
+	"es": {"34", "", "00", false},
+	"fi": {"358", "0", "00", false},
+	"fr": {"33", "0", "00", false},
+	"gb": {"44", "0", "00", false},
+	"gr": {"30", "", "00", false},
+	"hu": {"36", "06", "00", false},
+	"ie": {"353", "0", "00", false},
+	"in": {"91", "0", "00", false},
+	"it": {"39", "", "00", false}, // the 0 of Italian numbers belongs to them
+	"jp": {"81", "0", "010", true},
+	"lu": {"352", "", "00", false},
+	"mx": {"52", "", "00", false},
+	"nl": {"31", "0", "00", false},
+	"no": {"47", "", "00", false},
+	"nz": {"64", "0", "00", false},
+	"pl": {"48", "", "00", false},
+	"pt": {"351", "", "00", false},
+	"ro": {"40", "0", "00", false},
+	"se": {"46", "0", "00", false},
+	"sg": {"65", "", "000", false},
+	"sk": {"421", "0", "00", false},
+	"us": {"1", "1", "011", true},
+	"za": {"27", "0", "00", false},
 }

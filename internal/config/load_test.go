@@ -110,10 +110,17 @@ func TestLoadRefusesWhatIsNoConfiguration(t *testing.T) {
 }
 
 func TestFaultsAreBounded(t *testing.T) {
-	_, err := Parse("x.toml", []byte(strings.Repeat("[[route]]\nx = 1\n", 5000)))
+	_, err := Parse("x.toml", []byte(strings.Repeat("[[route]]\nx = 1\n", 4000)))
 	var faults Faults
 	if !errors.As(err, &faults) || len(faults) != maxFaults {
 		t.Errorf("%d faults", len(faults))
+	}
+}
+
+func TestListsAreBounded(t *testing.T) {
+	_, err := Parse("x.toml", []byte("[box]\ncountry = \"de\"\n"+strings.Repeat("[[line]]\n", 513)))
+	if err == nil || err.Error() != "x.toml:3: line: 513 of them, more than 512" {
+		t.Error(err)
 	}
 }
 

@@ -115,6 +115,31 @@ func FuzzParseCallerID(f *testing.F) {
 	})
 }
 
+// FuzzFSKReceiver modulates any octets with any framing: whatever is on the line,
+// a message is reported only whole.
+func FuzzFSKReceiver(f *testing.F) {
+	f.Add([]byte{0x80, 0xFF, 1, 2, 3}, uint16(300), uint16(180), int16(0))
+	f.Add(EncodeCallerID(ETSI, CallerID{Number: "305550123"}), uint16(0), uint16(80), int16(200))
+	f.Add(bytes.Repeat([]byte{0xFF}, 270), uint16(3), uint16(30), int16(-3000))
+	f.Fuzz(func(t *testing.T, octets []byte, seizure, mark uint16, offset int16) {
+		octets = octets[:min(len(octets), 270)]
+		fsk, r := NewFSK(Bell202, -10), NewFSKReceiver()
+		fsk.Send(Framing{Seizure: int(seizure % 400), Mark: int(mark % 400), Tail: 5}, octets)
+		frame := make([]int16, 80)
+		for fsk.Fill(frame) {
+			for i := range frame {
+				frame[i] += offset / 4
+			}
+			r.Feed(frame, func(m []byte) {
+				if len(m) < 3 || len(m) != int(m[1])+3 {
+					t.Errorf("%d octets: %q", len(m), m)
+				}
+				_, _ = ParseCallerID(m, anHour)
+			})
+		}
+	})
+}
+
 // onLine is a message as samples between silences.
 func onLine(scheme CIDScheme, offHook bool, message []byte, level float64) []int16 {
 	modem, framing, _ := CIDFraming(scheme, offHook)

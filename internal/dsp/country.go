@@ -81,13 +81,17 @@ func Country(code string) (*Plan, bool) {
 		DTMFHigh: r.high, DTMFLow: r.low,
 		CallerID: r.callerID, Checked: r.checked,
 	}
-	p.Dial = p.cadence("dial", r.dial, "425/0")
 	p.Busy = p.cadence("busy", r.busy, "425/500 0/500")
+	dial := notes(p.Busy.Loop[0].Hz) + "/0"
+	p.Dial = p.cadence("dial", r.dial, dial)
 	p.Ringback = p.cadence("ringback", r.ringback, "425/1000 0/4000")
 	p.Congestion = p.cadence("congestion", r.congestion, half(p.Busy))
 	p.CallWaiting = p.cadence("call waiting", r.callWaiting, "425/300 0/10000")
 	p.SIT = p.cadence("special information", r.sit, sitE180)
-	p.Stutter = p.cadence("stutter", r.stutter, r.dial)
+	if r.dial != "" {
+		dial = r.dial
+	}
+	p.Stutter = p.cadence("stutter", r.stutter, dial)
 	for word := range strings.FieldsSeq(r.ring) {
 		d, err := time.ParseDuration(word + "ms")
 		if err != nil {
@@ -125,16 +129,19 @@ func (p *Plan) cadence(name, text, instead string) Cadence {
 func half(busy Cadence) string {
 	var b strings.Builder
 	for _, s := range busy.Loop {
-		tone := "0"
-		for i, hz := range s.Hz {
-			if i == 0 {
-				tone = ""
-			} else {
-				tone += "+"
-			}
-			tone += strconv.FormatFloat(hz, 'f', -1, 64)
-		}
-		fmt.Fprintf(&b, "%s/%d ", tone, max(1, s.Duration.Milliseconds()/2))
+		fmt.Fprintf(&b, "%s/%d ", notes(s.Hz), max(1, s.Duration.Milliseconds()/2))
 	}
 	return b.String()
+}
+
+// notes writes frequencies for ParseCadence.
+func notes(hz []float64) string {
+	if len(hz) == 0 {
+		return "0"
+	}
+	words := make([]string, len(hz))
+	for i, f := range hz {
+		words[i] = strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return strings.Join(words, "+")
 }

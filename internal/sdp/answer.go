@@ -98,6 +98,9 @@ func Accept(offer *Description, p Profile) (answer *Description, peer Crypto, er
 			return nil, Crypto{}, ErrCrypto
 		}
 		peer = chosen
+		if chosen.Lifetime == "" && p.InactiveHold {
+			chosen.Lifetime = Lifetime // Teams' lines carry one, and so do ours (C-91)
+		}
 		answer.Crypto = []Crypto{{Tag: chosen.Tag, Suite: chosen.Suite, Lifetime: chosen.Lifetime, MKI: chosen.MKI, MKILength: chosen.MKILength}}
 	}
 	if answer.Codecs = AnswerCodecs(offer.Codecs, p.Codecs); answer.Codecs == nil {

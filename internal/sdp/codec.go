@@ -137,10 +137,17 @@ func first(list []Codec, f func(Codec) bool) (Codec, bool) {
 	return Codec{}, false
 }
 
+// ownCodecs are the voice codecs that this box sends and receives itself. They
+// stand for an empty list of names.
+var ownCodecs = []string{"PCMA", "PCMU"}
+
 // OfferCodecs makes the codec list of a first offer from names in order of
-// preference. Telephone events and comfort noise follow the voice. Names that
+// preference; empty means PCMA and PCMU. Telephone events and comfort noise follow the voice. Names that
 // have no static payload type are passed over: this box offers none.
 func OfferCodecs(names []string) []Codec {
+	if len(names) == 0 {
+		names = ownCodecs
+	}
 	var list []Codec
 	for _, n := range names {
 		for pt := uint8(0); pt < 19; pt++ {
@@ -169,14 +176,14 @@ func OfferCodecs(names []string) []Codec {
 // change between several at any packet (§10.2). Empty names accept any voice
 // codec. The list is nil when nothing fits: the offer is refused with 488.
 func AnswerCodecs(offer []Codec, names []string) []Codec {
+	if len(names) == 0 {
+		names = ownCodecs
+	}
 	voice, ok := Codec{}, false
 	for _, n := range names {
 		if voice, ok = first(offer, func(c Codec) bool { return c.IsVoice() && c.Is(n) && c.Channels <= 1 }); ok {
 			break
 		}
-	}
-	if len(names) == 0 {
-		voice, ok = first(offer, func(c Codec) bool { return c.IsVoice() && c.Channels <= 1 })
 	}
 	if !ok {
 		return nil

@@ -17,6 +17,9 @@ var keyLengths = map[Suite]int{
 // sometimes first; this box prefers the other.
 const AESCM128HMACSHA132 Suite = "AES_CM_128_HMAC_SHA1_32"
 
+// Lifetime is the lifetime of a key as Teams wants it written, C-91.
+const Lifetime = "2^31"
+
 // parseCrypto reads an a=crypto value, RFC 4568 §9.1. It reports false for a
 // line that must not be chosen: malformed, with more than one key, or with a
 // session parameter that changes the protection (§6.3.7). Suites that are not

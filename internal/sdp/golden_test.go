@@ -2,7 +2,9 @@ package sdp
 
 import (
 	"bytes"
+	"encoding/base64"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"net/netip"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -91,5 +92,56 @@ func TestC107OurTextsKeepTeamsShape(t *testing.T) {
 		if got := strings.Count(media, attr); got != n {
 			t.Errorf("%d of %q, want %d", got, attr, n)
 		}
+	}
+}
+
+// TestGoldenAnswer answers each foreign offer as a trunk of ours would, with
+// fixed addresses and keys. The Teams offer of a bypass call gets the answer of
+// facts §5.4, byte for byte.
+func TestGoldenAnswer(t *testing.T) {
+	key, err := base64.StdEncoding.DecodeString(keyA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := netip.MustParseAddrPort("198.51.100.60:20240")
+	bypass := teamsProfile
+	bypass.Codecs = []string{"G722", "PCMA", "PCMU"}
+	baresip := teamsProfile
+	tests := []struct {
+		offer, golden string
+		p             Profile
+	}{
+		{"teams-offer-bypass.sdp", "our-answer-bypass.sdp", bypass},
+		{"baresip-offer.sdp", "baresip-answer.golden", baresip},
+		{"asterisk-offer.sdp", "asterisk-answer.golden", plainProfile},
+	}
+	for _, tt := range tests {
+		t.Run(tt.offer, func(t *testing.T) {
+			a, _, err := Accept(mustParse(t, string(read(t, tt.offer))), tt.p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.SessionID, a.Version, a.RTP = 7701, 1, local
+			if a.RTCPMux {
+				a.RTCP = local
+			}
+			for i := range a.Crypto {
+				a.Crypto[i].Key = key
+			}
+			if a.ICE != nil {
+				a.ICE.Ufrag, a.ICE.Pwd = "kWnG", "pNc7U8N0MXN1r3ZPgypiQZz3"
+				a.ICE.Candidates = []Candidate{{Foundation: "1", Component: 1, Priority: 2130706431, Addr: local, Type: "host"}}
+			}
+			got := strings.ReplaceAll(string(a.Marshal()), "\r\n", "\n")
+			path := filepath.Join("testdata", tt.golden)
+			if *update && strings.HasSuffix(path, ".golden") {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want := string(read(t, tt.golden)); got != want {
+				t.Error(cmp.Diff(want, got))
+			}
+		})
 	}
 }

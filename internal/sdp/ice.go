@@ -78,8 +78,8 @@ func parseRemote(value string) []netip.AddrPort {
 // Restarted reports whether the peer restarts ICE: fragment and password have
 // both changed (C-117, RFC 8839 §4.4.1.1.1). At which level of the text the
 // values stand does not matter (C-118).
-func Restarted(old, new *ICE) bool {
-	return old != nil && new != nil && old.Ufrag != new.Ufrag && old.Pwd != new.Pwd
+func Restarted(before, after *ICE) bool {
+	return before != nil && after != nil && before.Ufrag != after.Ufrag && before.Pwd != after.Pwd
 }
 
 // Checks reports whether the party that wrote d will send connectivity checks

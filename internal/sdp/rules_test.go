@@ -79,6 +79,28 @@ func TestC91C93CryptoLineIsWrittenAsRead(t *testing.T) {
 	}
 }
 
+func TestC91AnswerToTeamsCarriesALifetime(t *testing.T) {
+	d := mustParse(t, offer("RTP/SAVP", "8", crypto("1", string(AESCM128HMACSHA180), keyA)))
+	if a, _, err := Accept(d, teamsProfile); err != nil || a.Crypto[0].Lifetime != Lifetime {
+		t.Errorf("%+v %v", a, err)
+	}
+	p := plainProfile
+	p.Secure = true
+	if a, _, err := Accept(d, p); err != nil || a.Crypto[0].Lifetime != "" {
+		t.Errorf("another peer gets what it wrote: %+v %v", a, err)
+	}
+}
+
+func TestKeysAtSessionLevelAreInherited(t *testing.T) {
+	session := strings.Replace(offer("RTP/SAVP", "8"), "m=", crypto("4", string(AESCM128HMACSHA180), keyA)+"\r\nm=", 1)
+	if d := mustParse(t, session); len(d.Crypto) != 1 || d.Crypto[0].Tag != 4 {
+		t.Errorf("%+v", d.Crypto)
+	}
+	if d := mustParse(t, session+crypto("5", string(AESCM128HMACSHA180), keyB)+"\r\n"); len(d.Crypto) != 1 || d.Crypto[0].Tag != 5 {
+		t.Errorf("the stream's own lines count: %+v", d.Crypto)
+	}
+}
+
 func TestC94OfferThatDoesNotSuitTheTrunkIsRefused(t *testing.T) {
 	sdes := crypto("1", string(AESCM128HMACSHA180), keyA)
 	tests := []struct {
@@ -150,7 +172,7 @@ func TestC100C101AnswerCodecs(t *testing.T) {
 		{"event of the codec's clock", "104 8 101 110 118", []string{"a=rtpmap:104 SILK/16000", ev8, ev16, "a=rtpmap:118 CN/16000"}, []string{"SILK/16000"}, "104 110 118"},
 		{"no event of another clock", "8 110 118", []string{ev16, "a=rtpmap:118 CN/16000"}, []string{"PCMA"}, "8"},
 		{"duplicate numbers", "8 8 0 101 101", []string{ev8}, []string{"PCMU"}, "0 101"},
-		{"any codec", "104 3 8", []string{"a=rtpmap:104 SILK/16000"}, nil, "104"},
+		{"no names: what this box has itself", "104 3 0 8", []string{"a=rtpmap:104 SILK/16000"}, nil, "8"},
 		{"stereo is not ours", "98 8", []string{"a=rtpmap:98 PCMA/8000/2"}, []string{"PCMA"}, "8"},
 		{"unknown dynamic number", "99 8", nil, nil, "8"},
 		{"redundancy is not voice", "97 0", []string{"a=rtpmap:97 RED/8000"}, nil, "0"},
@@ -172,12 +194,21 @@ func TestC101NeverTwoEqualPayloadNumbers(t *testing.T) {
 	if text := string(d.Marshal()); !strings.Contains(text, "RTP/AVP 8 13\r\n") || strings.Contains(text, "PCMU") {
 		t.Error(text)
 	}
+	if d := mustParse(t, offer("RTP/AVP", "8 0 8 0 101 101", "a=rtpmap:101 telephone-event/8000")); len(d.Codecs) != 3 {
+		t.Errorf("read %v", d.Codecs)
+	}
 	seen := map[uint8]bool{}
 	for _, c := range OfferCodecs([]string{"G722", "PCMA", "PCMA", "pcmu", "SILK"}) {
 		if seen[c.PayloadType] {
 			t.Errorf("number %d twice", c.PayloadType)
 		}
 		seen[c.PayloadType] = true
+	}
+	if own := OfferCodecs(nil); len(own) != 4 || own[0].Name != "PCMA" || own[1].Name != "PCMU" || !own[2].IsEvent() || !own[3].IsCN() {
+		t.Errorf("offered by default %v", own)
+	}
+	if none := OfferCodecs([]string{"SILK"}); none != nil {
+		t.Errorf("offered %v", none)
 	}
 	if len(seen) != 5 {
 		t.Errorf("offered %v, want 9 8 0 101 13", seen)
@@ -314,6 +345,21 @@ func TestDirections(t *testing.T) {
 	for d := SendRecv; d <= Inactive; d++ {
 		if d.Mirror().Mirror() != d || d.Mirror().Sends() != d.Receives() {
 			t.Errorf("mirror of %v is %v", d, d.Mirror())
+		}
+	}
+}
+
+func TestMuxIsAnsweredOnlyWhenOfferedAndWanted(t *testing.T) {
+	for _, tt := range []struct{ offered, wanted, want bool }{{true, true, true}, {true, false, false}, {false, true, false}} {
+		lines := []string{}
+		if tt.offered {
+			lines = append(lines, "a=rtcp-mux")
+		}
+		p := plainProfile
+		p.RTCPMux = tt.wanted
+		a, _, err := Accept(mustParse(t, offer("RTP/AVP", "8", lines...)), p)
+		if err != nil || a.RTCPMux != tt.want {
+			t.Errorf("%+v: %v %v", tt, a.RTCPMux, err)
 		}
 	}
 }

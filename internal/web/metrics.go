@@ -20,9 +20,10 @@ var (
 	lineDesc      = desc("line_up", "1 if the line's card answers and the line has no fault.", "line", "kind")
 	callsDesc     = desc("calls", "Live calls by state.", "state")
 	legsDesc      = desc("media_legs", "Live media legs.")
-	sentDesc      = desc("media_packets_sent_total", "Voice packets sent, by realm.", "realm")
-	receivedDesc  = desc("media_packets_received_total", "Voice packets received, by realm.", "realm")
-	droppedDesc   = desc("media_packets_dropped_total", "Packets dropped on reception, by realm and reason.", "realm", "reason")
+	sentDesc      = desc("media_packets_sent_total", "Media packets (RTP, RTCP, STUN) sent, by realm.", "realm")
+	receivedDesc  = desc("media_packets_received_total", "Media packets (RTP, RTCP, STUN) received, by realm.", "realm")
+	portsDesc     = desc("media_ports_free", "Free port pairs for media, by realm.", "realm")
+	droppedDesc   = desc("media_packets_dropped_total", "Received packets that were not used, by reason.", "reason")
 	markedDesc    = desc("qos_voice_packets_total", "Voice packets that left an interface, by whether they carried the voice mark.", "interface", "marked")
 	appliedDesc   = desc("qos_applied", "1 if the kernel classifies and counts on the interface.", "interface")
 	linkDesc      = desc("link_up", "1 if the network interface is up.", "interface")
@@ -32,7 +33,7 @@ var (
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{upDesc, trunkDesc, peerDesc, certDesc, lineDesc, callsDesc, legsDesc, sentDesc,
-		receivedDesc, droppedDesc, markedDesc, appliedDesc, linkDesc, reloadBadDesc} {
+		receivedDesc, portsDesc, droppedDesc, markedDesc, appliedDesc, linkDesc, reloadBadDesc} {
 		ch <- d
 	}
 }
@@ -70,9 +71,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range s.Media.Realms {
 		count(sentDesc, r.Sent, r.Name)
 		count(receivedDesc, r.Received, r.Name)
-		for why, n := range r.Dropped {
-			count(droppedDesc, n, r.Name, why)
-		}
+		gauge(portsDesc, float64(r.PortsFree), r.Name)
+	}
+	for why, n := range s.Media.Dropped {
+		count(droppedDesc, n, why)
 	}
 	for _, m := range s.Marks.Interfaces {
 		gauge(appliedDesc, truth(m.Applied), m.Interface)

@@ -110,16 +110,17 @@ type InterfaceMark struct {
 
 // Media is the voice engine as a whole.
 type Media struct {
-	Legs   int          `json:"legs"`
-	Realms []MediaRealm `json:"realms"`
+	Legs    int               `json:"legs"`
+	Realms  []MediaRealm      `json:"realms"`
+	Dropped map[string]uint64 `json:"dropped"` // received packets that were not used, by reason
 }
 
-// MediaRealm counts the voice packets of one realm.
+// MediaRealm counts the media packets (RTP, RTCP, STUN) of one realm.
 type MediaRealm struct {
-	Name     string            `json:"name"`
-	Sent     uint64            `json:"sent"`
-	Received uint64            `json:"received"`
-	Dropped  map[string]uint64 `json:"dropped"` // by reason
+	Name      string `json:"name"`
+	Sent      uint64 `json:"sent"`
+	Received  uint64 `json:"received"`
+	PortsFree int    `json:"portsFree"` // pairs
 }
 
 // Link is one network interface.

@@ -34,7 +34,7 @@ func sample() Status {
 		Calls:  []Call{{ID: "c1", Calling: "<script>alert(1)</script>", Called: "112", Emergency: true, State: "up", Start: now}},
 		Last:   []Record{{ID: "c0", Start: now, MOS: &mos, MediaPath: "lan", Moves: 1}},
 		Marks:  Marks{Voice: "EF", Signalling: "AF41", Interfaces: []InterfaceMark{{Interface: "lan0", Applied: true, Marked: 9987, Unmarked: 13, Share: &share}, {Interface: "wan0", Why: "not permitted"}}},
-		Media:  Media{Legs: 2, Realms: []MediaRealm{{Name: "lan", Sent: 1, Received: 2, Dropped: map[string]uint64{"auth": 3}}}},
+		Media:  Media{Legs: 2, Realms: []MediaRealm{{Name: "lan", Sent: 1, Received: 2}}, Dropped: map[string]uint64{"auth": 3}},
 		Links:  []Link{{Name: "lan0", Up: true}},
 		Checks: []HealthCheck{{Name: "media", OK: true}},
 	}

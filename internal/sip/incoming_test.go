@@ -1,0 +1,479 @@
+package sip
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"localloop/internal/call"
+)
+
+func TestC35C41IncomingCall(t *testing.T) {
+	b := newBox(t).run()
+	in := b.inbound("127.0.0.2")
+	c := b.invite(in, sdpText(1), "X-MS-UserLocation: Internal", "X-MS-MediaPath: "+teamsFQDN, "X-MS-UserSite: site-7", "MS-CONVERSATION-ID: conv-1",
+		"USER-AGENT: Microsoft.PSTNHub.SIPProxy v.2026.9.1.3 i.EUWE.4", "RECORD-ROUTE: <sip:52.114.0.99:5061;transport=tls;lr>")
+	l, s := b.leg()
+	if s.Called != "+493055510" || s.Calling.Number != "+4915550123" || s.Calling.Name != "A. User" || s.Calling.Private || s.Source != "teams" ||
+		s.Ref != c.id || s.Offer == nil || s.Offer.Version != 1 {
+		t.Errorf("%+v", s)
+	}
+	if h := s.Teams; h == nil || h.UserLocation != "internal" || h.UserSite != "site-7" || h.ConversationID != "conv-1" || h.Region != "EUWE" ||
+		len(h.MediaPath) != 1 || h.MediaPath[0] != teamsFQDN {
+		t.Errorf("%+v", s.Teams)
+	}
+	if s.Profile.Realm != "lan" || s.Profile.Fallback != "wan" {
+		t.Errorf("profile %+v", s.Profile)
+	}
+	b.tp[0].expect("SIP/2.0 100 Trying")
+	l.Send(call.Progress{Ringing: true})
+	ringing := b.tp[0].expect("SIP/2.0 180 Ringing")
+	l.Send(call.Progress{Answer: describe(t, 2)})
+	early := b.tp[0].expect("SIP/2.0 183 ")
+	l.Send(call.Answer{})
+	ok := b.tp[0].expect("SIP/2.0 200 OK")
+	contact := fmt.Sprintf("<sip:%s:%d;transport=tls>", teamsFQDN, b.addr("teams").Port())
+	for _, r := range []got{ringing, early, ok} {
+		if get(r.text, "Contact") != contact || count(r.text, "Contact") != 1 || r.c != in.c || get(r.text, "Record-Route") == "" ||
+			tagOf(get(r.text, "To")) != tagOf(get(ok.text, "To")) || get(r.text, "X-MS-SBC") == "" || get(r.text, "Allow") == "" ||
+			strings.Contains(r.text, "100rel") || get(r.text, "Require") != "" || !strings.HasPrefix(get(r.text, "Via"), "SIP/2.0/TLS 52.114.0.99:5061") {
+			t.Error(r.text)
+		}
+	}
+	if bodyOf(ok.text) != bodyOf(early.text) || !strings.Contains(bodyOf(ok.text), "o=- 7 2 ") {
+		t.Error("C-114: the 200 brings another description than the 183")
+	}
+	c.their = tagOf(get(ok.text, "To"))
+	c.request("ACK", "")
+	c.request("BYE", "")
+	b.tp[0].expect("SIP/2.0 200 OK")
+	if r := gone(t, l); r.Cause.Q850 != 16 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// logs keeps lines at level Error.
+type logs struct {
+	mu    sync.Mutex
+	lines strings.Builder
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(p)
+}
+func (l *logs) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.lines.String() }
+
+func TestRealmFollowsTheUserLocation(t *testing.T) {
+	for _, c := range []struct{ header, realm, alarm string }{
+		{"X-MS-USERLOCATION: internal", "lan", ""}, {"x-ms-userlocation: INTERNAL", "lan", ""}, {"X-Ms-UserLocation: external", "wan", ""},
+		{"X-MS-UserLocation: roaming", "wan", "unknown X-MS-UserLocation"}, {"X-NONE: 1", "wan", "BypassMode"},
+	} {
+		t.Run(c.header, func(t *testing.T) {
+			var log logs
+			b := newBox(t, func(_ *box, o *Options) {
+				o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
+			}).run()
+			b.invite(b.inbound(""), sdpText(1), c.header)
+			l, s := b.leg()
+			if s.Profile.Realm != c.realm {
+				t.Errorf("realm %q, want %q", s.Profile.Realm, c.realm)
+			}
+			if found := strings.Contains(log.String(), "BypassMode") || strings.Contains(log.String(), "unknown X-MS"); found != (c.alarm != "") || !strings.Contains(log.String(), c.alarm) {
+				t.Errorf("log: %s", log.String())
+			}
+			l.Send(call.Release{Cause: call.UserBusy})
+			gone(t, l)
+		})
+	}
+}
+
+func TestC36C37NumbersAsDialled(t *testing.T) {
+	b := newBox(t).run()
+	in := b.inbound("")
+	for user, want := range map[string]string{
+		"112": "112", "*21#": "*21#", "%2A21%23": "*21#", "+49-30.555(10)": "+493055510", "+493055510;ext=7": "+493055510", "911;phone-context=+1": "911",
+	} {
+		c := &caller{g: in, id: "n" + unique(), tag: "f", target: "sip:" + user + "@" + teamsFQDN, via: "SIP/2.0/TLS 52.114.0.99:5061", contact: teamsContact,
+			from: "<sip:anonymous@anonymous.invalid>", to: "<sip:x@y.example>"}
+		c.request("INVITE", sdpText(1), "P-ASSERTED-IDENTITY: <tel:+4915550123>,<sip:user@tenant.example>", "PRIVACY: id")
+		l, s := b.leg()
+		if s.Called != want || s.Calling != (call.Party{Number: "+4915550123", Private: true}) {
+			t.Errorf("%s: called %q by %+v", user, s.Called, s.Calling)
+		}
+		l.Send(call.Release{Cause: call.UserBusy})
+		gone(t, l)
+	}
+}
+
+func TestC39CausesBecomeStatus(t *testing.T) {
+	b := newBox(t).run()
+	in := b.inbound("")
+	for _, c := range []struct {
+		cause  call.Cause
+		status int
+		q850   string
+	}{
+		{call.NoCircuit, 503, "34"}, {call.DestinationDown, 503, "27"}, {call.RecoveryOnTimer, 504, "102"}, {call.UserBusy, 486, "17"},
+		{call.UnallocatedNumber, 404, "1"}, {call.AddressIncomplete, 484, "28"}, {call.NoAnswer, 480, "19"}, {call.CallRejected, 603, "21"},
+		{call.NormalClearing, 480, "16"}, {call.IncompatibleMedia, 488, "88"},
+	} {
+		cl := b.invite(in, sdpText(1))
+		l, _ := b.leg()
+		l.Send(call.Release{Cause: c.cause})
+		r := b.tp[0].until(fmt.Sprintf("SIP/2.0 %d", c.status))
+		if !strings.HasPrefix(get(r.text, "Reason"), "Q.850;cause="+c.q850) {
+			t.Errorf("%v: Reason %q", c.cause, get(r.text, "Reason"))
+		}
+		cl.their = tagOf(get(r.text, "To"))
+		if r := gone(t, l); !r.Cause.Is(c.cause) {
+			t.Errorf("%v: %+v", c.cause, r)
+		}
+		l.Send(call.Release{Cause: c.cause}) // after the end: nothing
+	}
+}
+
+func TestC40CancelBeforeAnswer(t *testing.T) {
+	b := newBox(t).run()
+	for _, reason := range []string{"X-NONE: 1", `REASON: SIP;cause=200;text="Call completed elsewhere"`} {
+		in := b.inbound("")
+		c := b.invite(in, sdpText(1))
+		b.tp[0].expect("SIP/2.0 100")
+		l, _ := b.leg()
+		l.Send(call.Progress{Ringing: true})
+		branch := b.tp[0].expect("SIP/2.0 180")
+		_, v, _ := strings.Cut(get(branch.text, "Via"), "branch=")
+		v, _, _ = strings.Cut(v, ";")
+		c.raw("CANCEL", v, "", reason)
+		r1, r2 := b.tp[0].expect("SIP/2.0 "), b.tp[0].expect("SIP/2.0 ")
+		if !strings.HasPrefix(r1.text, "SIP/2.0 200") || get(r1.text, "CSeq") != "1 CANCEL" || !strings.HasPrefix(r2.text, "SIP/2.0 487") || get(r2.text, "CSeq") != "1 INVITE" {
+			t.Errorf("%s\n%s", r1.text, r2.text)
+		}
+		if tagOf(get(r2.text, "To")) != tagOf(get(branch.text, "To")) {
+			t.Error("487 with another tag than the 180")
+		}
+		want := call.OriginatorCancelled
+		if strings.HasPrefix(reason, "REASON") {
+			want = call.AnsweredElsewhere
+		}
+		if r := gone(t, l); !r.Cause.Is(want) {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+func TestC47OfferlessInvite(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	c := b.invite(b.inbound(""), "")
+	l, s := b.leg()
+	if s.Offer != nil {
+		t.Fatal("offer out of nothing")
+	}
+	l.Send(call.Progress{Ringing: true})
+	l.Send(call.Answer{Description: describe(t, 3)})
+	ok := b.tp[0].until("SIP/2.0 200")
+	if !strings.Contains(bodyOf(ok.text), "o=- 7 3 ") {
+		t.Error("no offer in the 200")
+	}
+	c.their = tagOf(get(ok.text, "To"))
+	c.request("ACK", sdpText(4))
+	if a := want[call.Answer](t, l); a.Description == nil || a.Description.Version != 4 {
+		t.Errorf("%+v", a)
+	}
+	l.Send(call.Release{})
+	gone(t, l)
+	b.tp[0].until("BYE ").reply("200 OK")
+}
+
+func TestAckMissing(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	c := b.invite(b.inbound(""), sdpText(1))
+	l, _ := b.leg()
+	l.Send(call.Answer{Description: describe(t, 2)})
+	first := b.tp[0].until("SIP/2.0 200")
+	if again := b.tp[0].expect("SIP/2.0 200"); again.text != first.text {
+		t.Errorf("the 200 changes:\n%s\n%s", first.text, again.text)
+	}
+	b.tp[0].until("BYE ").reply("200 OK")
+	if r := gone(t, l); !r.Cause.Is(call.RecoveryOnTimer) {
+		t.Errorf("%+v", r)
+	}
+	_ = c
+}
+
+func TestByeWaitsForTheAck(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	c := b.invite(b.inbound(""), sdpText(1))
+	l, _ := b.leg()
+	l.Send(call.Answer{Description: describe(t, 2)})
+	l.Send(call.Release{Cause: call.NormalClearing})
+	gone(t, l)
+	ok := b.tp[0].until("SIP/2.0 200")
+	c.their = tagOf(get(ok.text, "To"))
+	c.request("ACK", "")
+	b.tp[0].until("BYE ").reply("200 OK")
+}
+
+func TestC42TargetIsKeptByteForByte(t *testing.T) {
+	b := newBox(t).run()
+	_, l := b.answered(b.inbound("127.0.0.6"))
+	l.Send(call.Release{Cause: call.NormalClearing.With("bye")})
+	gone(t, l)
+	bye := b.tp[0].expect("BYE ") // at the proxy, not at port 443 of the Contact
+	line, _, _ := strings.Cut(bye.text, "\r\n")
+	uri := strings.TrimSuffix(strings.TrimPrefix(teamsContact, "CONTACT: <"), ">")
+	if line != "BYE "+uri+" SIP/2.0" {
+		t.Errorf("%q, want the target %q", line, uri)
+	}
+	if get(bye.text, "Reason") != `Q.850;cause=16;text="bye"` {
+		t.Error(bye.text)
+	}
+	bye.reply("200 OK")
+}
+
+func TestC42RouteSetAndOddTargets(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	for _, target := range []string{
+		"sip:a%20b;x=1@h.example:5061;X-I=AbC;lr;empty=?Subject=a%0d&b=c", "sip:api.example:443;x-c=9c//3e/s/1/==;x-i=", "SIP:Host.Example;Transport=TLS",
+	} {
+		in := b.inbound("")
+		c := &caller{g: in, id: "t" + unique(), tag: "f", target: "sip:+493055510@" + teamsFQDN, via: "SIP/2.0/TLS 52.114.0.99:5061", contact: "Contact: <" + target + ">",
+			from: "<sip:+4915550123@a.example>", to: "<sip:x@y.example>"}
+		c.request("INVITE", sdpText(1), "RECORD-ROUTE: <sip:one.example;lr;x=y>, <sip:two.example;lr>", "RECORD-ROUTE: <sip:three.example;lr>")
+		l, _ := b.leg()
+		l.Send(call.Answer{Description: describe(t, 2)})
+		c.finish(b)
+		l.Send(call.Release{})
+		gone(t, l)
+		bye := b.tp[0].until("BYE ")
+		line, rest, _ := strings.Cut(bye.text, "\r\n")
+		if line != "BYE "+target+" SIP/2.0" {
+			t.Errorf("%q, want %q", line, target)
+		}
+		var routes []string
+		for _, h := range strings.Split(rest, "\r\n") {
+			if v, ok := strings.CutPrefix(h, "Route: "); ok {
+				routes = append(routes, v)
+			}
+		}
+		if strings.Join(routes, "|") != `<sip:one.example;lr;x=y>|<sip:two.example;lr>|<sip:three.example;lr>` {
+			t.Errorf("%q", routes)
+		}
+		bye.reply("200 OK")
+	}
+}
+
+func TestRefusedTrunkAnswers503(t *testing.T) {
+	b := newBox(t).run()
+	c, l := b.answered(b.inbound(""))
+	b.e.Refuse("teams", time.Now().Add(time.Minute), "LAN lost")
+	b.invite(b.inbound(""), sdpText(1))
+	r := b.tp[0].until("SIP/2.0 503")
+	if s := get(r.text, "Retry-After"); s != "60" {
+		t.Errorf("Retry-After %q", s)
+	}
+	if s := b.e.Status()[0]; s.Why != "LAN lost" {
+		t.Errorf("%+v", s)
+	}
+	// The running call stays.
+	c.request("INVITE", sdpText(3))
+	want[call.Update](t, l)
+	l.Send(call.Answer{Description: describe(t, 4)})
+	b.tp[0].until("SIP/2.0 200")
+	c.request("ACK", "")
+	b.e.Refuse("teams", time.Time{}, "")
+	b.invite(b.inbound(""), sdpText(1))
+	b.leg()
+}
+
+func TestC74C75Reinvites(t *testing.T) {
+	b := newBox(t).run()
+	in := b.inbound("")
+	c, l := b.answered(in, "X-MS-UserLocation: internal")
+	// New headers move the profile; none leave it alone.
+	c.request("INVITE", sdpText(3, "a=inactive"), "X-MS-UserLocation: external", "X-MS-MediaPath: a.example, b.example")
+	u := want[call.Update](t, l)
+	if u.Profile == nil || u.Profile.Realm != "wan" || !u.Hold || u.Teams == nil || len(u.Teams.MediaPath) != 2 {
+		t.Errorf("%+v", u)
+	}
+	l.Send(call.Refuse{Cause: call.IncompatibleMedia})
+	b.tp[0].until("SIP/2.0 488")
+	c.request("INVITE", sdpText(4))
+	if u := want[call.Update](t, l); u.Profile != nil || u.Hold {
+		t.Errorf("%+v", u)
+	}
+	// A second one while the first is open, RFC 3261 §14.2.
+	c.request("INVITE", sdpText(5))
+	if r := b.tp[0].until("SIP/2.0 500"); get(r.text, "Retry-After") == "" {
+		t.Error(r.text)
+	}
+	// Ours waits until theirs is done.
+	l.Send(call.Update{Offer: describe(t, 10)})
+	b.tp[0].none(50 * time.Millisecond)
+	l.Send(call.Answer{Description: describe(t, 6)})
+	ok := b.tp[0].expect("SIP/2.0 200")
+	c.cseq-- // the ACK is for the INVITE before
+	c.request("ACK", "")
+	c.cseq++
+	out := b.tp[0].expect("INVITE ")
+	if !strings.Contains(bodyOf(out.text), "o=- 7 10 ") || get(out.text, "Contact") == "" {
+		t.Error(out.text)
+	}
+	// Glare: theirs gets 491, ours too and comes again after a while.
+	out.reply("100 Trying")
+	c.request("INVITE", sdpText(7))
+	b.tp[0].expect("SIP/2.0 491")
+	out.reply("491 Request Pending")
+	b.tp[0].expect("ACK ")
+	again := b.tp[0].expect("INVITE ")
+	if get(again.text, "CSeq") == get(out.text, "CSeq") || bodyOf(again.text) != bodyOf(out.text) {
+		t.Error(again.text)
+	}
+	again.reply("200 OK", teamsContact+";q=1", sdpText(8))
+	if ack := b.tp[0].expect("ACK "); get(ack.text, "CSeq") != strings.Replace(get(again.text, "CSeq"), "INVITE", "ACK", 1) {
+		t.Error(ack.text)
+	}
+	if a := want[call.Answer](t, l); a.Description.Version != 8 {
+		t.Errorf("%+v", a)
+	}
+	// Refused: the call stays.
+	l.Send(call.Update{Offer: describe(t, 11)})
+	b.tp[0].expect("INVITE ").reply("488 Not Acceptable Here")
+	if r := want[call.Refuse](t, l); r.Cause.Status != 488 {
+		t.Errorf("%+v", r)
+	}
+	b.tp[0].expect("ACK ")
+	// C-70: never without an offer.
+	l.Send(call.Update{})
+	want[call.Refuse](t, l)
+	// C-78: the peer has forgotten the call.
+	l.Send(call.Update{Offer: describe(t, 12)})
+	b.tp[0].expect("INVITE ").reply("481 Call/Transaction Does Not Exist")
+	gone(t, l)
+	b.tp[0].until("BYE ").reply("481 Call/Transaction Does Not Exist")
+	_ = ok
+}
+
+func TestC49MethodsWeDoNotTake(t *testing.T) {
+	b := newBox(t).run()
+	c, l := b.answered(b.inbound(""))
+	for _, m := range []string{"UPDATE", "PRACK", "REFER", "MESSAGE"} {
+		c.request(m, "")
+		if r := b.tp[0].expect("SIP/2.0 405"); get(r.text, "Allow") != "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY" {
+			t.Error(r.text)
+		}
+	}
+	c.request("FROBNICATE", "")
+	b.tp[0].expect("SIP/2.0 501")
+	c.request("NOTIFY", "")
+	b.tp[0].expect("SIP/2.0 481")
+	c.request("OPTIONS", "")
+	b.tp[0].expect("SIP/2.0 200")
+	c.request("BYE", "", "REQUIRE: 100rel")
+	if r := b.tp[0].expect("SIP/2.0 420"); get(r.text, "Unsupported") != "100rel" {
+		t.Error(r.text)
+	}
+	c.cseq-- // a request that was refused before it counted
+	l.Send(call.Release{})
+	gone(t, l)
+	b.tp[0].expect("BYE ").reply("200 OK")
+}
+
+func TestC21LargeMessages(t *testing.T) {
+	b := newBox(t).run()
+	var lines []string
+	for i := range 60 {
+		lines = append(lines, fmt.Sprintf("a=x-unknown-%d:%s", i, strings.Repeat("x", 80)))
+	}
+	b.invite(b.inbound(""), sdpText(1, lines...), "X-LONG: "+strings.Repeat("y", 6000))
+	l, s := b.leg()
+	if s.Offer == nil {
+		t.Error("no offer")
+	}
+	l.Send(call.Release{Cause: call.UserBusy})
+	gone(t, l)
+}
+
+func TestC48SessionTimersAreObeyedNotRequired(t *testing.T) {
+	b := newBox(t).run()
+	c, l := b.answered(b.inbound(""), "SESSION-EXPIRES: 1800;refresher=uac", "SUPPORTED: timer")
+	for i := range 3 {
+		c.request("INVITE", sdpText(1))
+		want[call.Update](t, l)
+		l.Send(call.Answer{Description: describe(t, 2)})
+		ok := b.tp[0].until("SIP/2.0 200")
+		if get(ok.text, "Require") != "" {
+			t.Errorf("refresh %d: %s", i, ok.text)
+		}
+		c.request("ACK", "")
+	}
+	l.Send(call.Release{})
+	gone(t, l)
+}
+
+func TestForgottenReinviteIsAnswered(t *testing.T) {
+	b := newBox(t).run()
+	c, l := b.answered(b.inbound(""))
+	c.request("INVITE", sdpText(3))
+	want[call.Update](t, l)
+	b.tp[0].until("SIP/2.0 503")
+	l.Send(call.Release{})
+	gone(t, l)
+}
+
+func TestShutdownEndsCalls(t *testing.T) {
+	b := newBox(t)
+	b.run()
+	_, l := b.answered(b.inbound(""))
+	b.invite(b.inbound(""), sdpText(1))
+	ringing, _ := b.leg()
+	b.e.trunks[0].mu.Lock()
+	n := len(b.e.trunks[0].all)
+	b.e.trunks[0].mu.Unlock()
+	if n != 2 {
+		t.Fatalf("%d legs", n)
+	}
+	b.cancel()
+	gone(t, l)
+	gone(t, ringing)
+	b.tp[0].until("SIP/2.0 503")
+	b.tp[0].until("BYE ")
+}
+
+// TestLegOverflow: a leg whose queue is full ends rather than grows.
+func TestLegOverflowReleases(t *testing.T) {
+	b := newBox(t).run()
+	_, l := b.answered(b.inbound(""))
+	block := make(chan struct{})
+	l.(*leg).post(func() { <-block })
+	for range 3 * maxInbox {
+		l.Send(call.Progress{Ringing: true})
+	}
+	close(block)
+	if r := gone(t, l); r.Cause.Q850 != 42 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestPanicCostsOneCall: a bug in one leg leaves the others alone.
+func TestPanicCostsOneCall(t *testing.T) {
+	b := newBox(t).run()
+	_, l := b.answered(b.inbound(""))
+	c2, l2 := b.answered(b.inbound(""))
+	l.(*leg).post(func() { panic("test") })
+	gone(t, l)
+	c2.request("BYE", "")
+	b.tp[0].until("SIP/2.0 200")
+	gone(t, l2)
+	if n := b.e.Status()[0].Panics; n != 1 {
+		t.Errorf("%d panics", n)
+	}
+}

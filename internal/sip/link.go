@@ -1,0 +1,327 @@
+package sip
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+)
+
+const (
+	writeTimeout = 5 * time.Second
+	// idleTimeout ends a stream on which nothing came. Microsoft closes after two
+	// minutes itself, and our own connections carry OPTIONS each minute.
+	idleTimeout = 10 * time.Minute
+)
+
+// link is a way that messages travel: one TCP or TLS connection, or the UDP
+// socket of a trunk. Writing is safe from any goroutine.
+type link struct {
+	t       *trunk
+	stream  net.Conn       // nil for UDP
+	packet  net.PacketConn // nil for streams
+	remote  netip.AddrPort // of a stream
+	ours    bool           // opened by us
+	retired atomic.Bool    // replaced; closed when its last response is in
+	born    time.Time
+
+	writing sync.Mutex
+	users   atomic.Int32 // client transactions whose responses will come here
+	dead    chan struct{}
+	once    sync.Once
+}
+
+var errClosed = errors.New("connection closed")
+
+func (l *link) alive() bool {
+	select {
+	case <-l.dead:
+		return false
+	default:
+		return true
+	}
+}
+
+// close ends the link; its reader returns soon after. Safe to call twice.
+func (l *link) close() {
+	l.once.Do(func() {
+		close(l.dead)
+		if l.stream != nil {
+			_ = l.stream.Close()
+		} else {
+			_ = l.packet.Close()
+		}
+	})
+}
+
+func (l *link) write(b []byte, to netip.AddrPort) error {
+	if !l.alive() {
+		return errClosed
+	}
+	if l.packet != nil {
+		_, err := l.packet.WriteTo(b, net.UDPAddrFromAddrPort(to))
+		if err != nil {
+			return fmt.Errorf("send to %s: %w", to, err)
+		}
+		return nil
+	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if err := l.stream.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return fmt.Errorf("send to %s: %w", l.remote, err)
+	}
+	if _, err := l.stream.Write(b); err != nil {
+		// Half a message may be out: nothing can follow it.
+		l.close()
+		return fmt.Errorf("send to %s: %w", l.remote, err)
+	}
+	return nil
+}
+
+// readStream reads messages until the stream ends. It owns the reading side.
+func (l *link) readStream() {
+	defer l.close()
+	buf := make([]byte, 0, 4<<10)
+	for {
+		n, m, f := frame(buf)
+		switch {
+		case f != nil && f.close:
+			l.t.fault(l, l.remote, m, f)
+			return
+		case m != nil:
+			l.t.receive(l, l.remote, m, f)
+			buf = append(buf[:0], buf[n:]...)
+			continue
+		case n > 0:
+			if n >= 4 && l.write(crlf, l.remote) != nil { // ping, RFC 5626 §3.5.1
+				return
+			}
+			buf = append(buf[:0], buf[n:]...)
+			continue
+		}
+		if len(buf) == cap(buf) {
+			buf = append(make([]byte, 0, min(2*cap(buf), maxHead+maxBody+8)), buf...)
+		}
+		if err := l.stream.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+			return
+		}
+		k, err := l.stream.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+k]
+		if err != nil && k == 0 {
+			return
+		}
+	}
+}
+
+// readPackets reads datagrams until the socket closes. Sources that the trunk
+// does not trust are dropped before they are looked at (C-18).
+func (l *link) readPackets() {
+	defer l.close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, addr, err := l.packet.ReadFrom(buf)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue // ICMP errors of earlier datagrams
+		}
+		src := addrPort(addr)
+		if !l.t.trusted(src.Addr()) {
+			l.t.counters.untrusted.Add(1)
+			continue
+		}
+		b := buf[:n]
+		if len(bytes.Trim(b, "\r\n\x00")) == 0 {
+			continue // keep-alive
+		}
+		m, f := datagram(bytes.Clone(b))
+		if m == nil {
+			l.t.fault(l, src, nil, f)
+			continue
+		}
+		l.t.receive(l, src, m, f)
+	}
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	case *net.TCPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// flow is a link together with where on it a transaction goes. It is what
+// sipgo's transactions see of our transports: they may write, and no more.
+type flow struct {
+	*link
+	to netip.AddrPort
+	// target replaces the Request-URI in the text, byte for byte as the peer
+	// gave it (C-42): sipgo takes a URI apart and writes it anew.
+	target string
+}
+
+var _ sipgo.Connection = flow{}
+
+// LocalAddr returns the address of our end.
+func (f flow) LocalAddr() net.Addr {
+	if f.stream != nil {
+		return f.stream.LocalAddr()
+	}
+	return f.packet.LocalAddr()
+}
+
+// WriteMsg writes a message. It is called with sipgo's transaction locked.
+func (f flow) WriteMsg(msg sipgo.Message) error {
+	var b bytes.Buffer
+	msg.StringWrite(&b)
+	text := b.Bytes()
+	if req, ok := msg.(*sipgo.Request); ok && f.target != "" {
+		_, rest, _ := bytes.Cut(text, crlf)
+		line := string(req.Method) + " " + f.target + " SIP/2.0\r\n"
+		text = append([]byte(line), rest...)
+	}
+	return f.write(text, f.to)
+}
+
+// Ref counts transactions, so that a connection that is replaced is kept until
+// their responses are in.
+func (f flow) Ref(i int) int { return int(f.users.Add(int32(i))) }
+
+// TryClose gives back one reference. Connections are closed by their trunk only.
+func (f flow) TryClose() (int, error) { return int(f.users.Add(-1)), nil }
+
+// Close does nothing: a transaction does not own the connection.
+func (f flow) Close() error { return nil }
+
+// dial opens a connection to addr, with TLS for host if the trunk has it. It
+// gives up with ctx.
+func (t *trunk) dial(ctx context.Context, addr netip.AddrPort, host string) (*link, error) {
+	d := net.Dialer{Control: t.e.opt.Control, KeepAlive: 30 * time.Second}
+	if t.source.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(t.source, 0))
+	}
+	c, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", addr, err)
+	}
+	if t.id != nil {
+		tc := tls.Client(c, t.id.client(host))
+		if err := tc.HandshakeContext(ctx); err != nil {
+			_ = c.Close()
+			return nil, fmt.Errorf("TLS with %s at %s: %w", host, addr, err)
+		}
+		c = tc
+	}
+	return t.open(c, addr, true)
+}
+
+// open makes a link of a connection and starts its reader.
+func (t *trunk) open(c net.Conn, remote netip.AddrPort, ours bool) (*link, error) {
+	l := &link{t: t, stream: c, remote: remote, ours: ours, born: time.Now(), dead: make(chan struct{})}
+	if !t.adopt(l) {
+		_ = c.Close()
+		return nil, errClosed
+	}
+	t.wg.Go(func() {
+		l.readStream()
+		t.forget(l)
+	})
+	return l, nil
+}
+
+// listen opens the trunk's own socket.
+func (t *trunk) listen(ctx context.Context) error {
+	lc := net.ListenConfig{Control: t.e.opt.Control}
+	if t.transport == "UDP" {
+		pc, err := lc.ListenPacket(ctx, "udp", t.bind.String())
+		if err != nil {
+			return fmt.Errorf("trunk %s: listen on %s: %w", t.name, t.bind, err)
+		}
+		t.udp = &link{t: t, packet: pc, born: time.Now(), dead: make(chan struct{})}
+		t.setLocal(addrPort(pc.LocalAddr()))
+		return nil
+	}
+	ln, err := lc.Listen(ctx, "tcp", t.bind.String())
+	if err != nil {
+		return fmt.Errorf("trunk %s: listen on %s: %w", t.name, t.bind, err)
+	}
+	t.listener = ln
+	t.setLocal(addrPort(ln.Addr()))
+	return nil
+}
+
+const (
+	maxInbound       = 512 // connections; Microsoft opens two for each of its proxies (C-17)
+	handshakeTimeout = 10 * time.Second
+)
+
+// accept serves the listener until it is closed. Sources out of the allowed
+// ranges are closed before they may say anything (C-18).
+func (t *trunk) accept(ctx context.Context) {
+	var inbound atomic.Int32
+	for {
+		c, err := t.listener.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of descriptors, or a peer that was gone before we looked.
+			t.log.Warn("accept", "error", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+				return
+			}
+			continue
+		}
+		remote := addrPort(c.RemoteAddr())
+		if !t.trusted(remote.Addr()) || inbound.Load() >= maxInbound {
+			t.counters.untrusted.Add(1)
+			_ = c.Close()
+			continue
+		}
+		inbound.Add(1)
+		t.wg.Go(func() {
+			defer inbound.Add(-1)
+			t.serve(ctx, c, remote)
+		})
+	}
+}
+
+// serve runs one connection that a peer opened.
+func (t *trunk) serve(ctx context.Context, c net.Conn, remote netip.AddrPort) {
+	if t.id != nil {
+		tc := tls.Server(c, t.id.server())
+		limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
+		err := tc.HandshakeContext(limited)
+		cancel()
+		if err != nil {
+			_ = c.Close()
+			t.counters.handshakes.Add(1)
+			t.log.Warn("TLS refused", "remote", remote, "error", err)
+			return
+		}
+		c = tc
+	}
+	l := &link{t: t, stream: c, remote: remote, born: time.Now(), dead: make(chan struct{})}
+	if !t.adopt(l) {
+		_ = c.Close()
+		return
+	}
+	l.readStream()
+	t.forget(l)
+}

@@ -1,0 +1,574 @@
+package sip
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	sipgo "github.com/emiago/sipgo/sip"
+	"golang.org/x/time/rate"
+
+	"localloop/internal/config"
+	"localloop/internal/sdp"
+)
+
+// trunk is one peering: a Teams trunk with its three proxies or a plain SIP
+// trunk. It owns its listener, connections, transactions and dialogs; nothing is
+// shared between trunks, so that a peer of one can never speak in a dialog of
+// another.
+type trunk struct {
+	e         *Endpoint
+	name      string
+	teams     bool
+	transport string // UDP, TCP, TLS
+	bind      netip.AddrPort
+	source    netip.Addr // local address of connections that we open
+	id        *identity  // nil without TLS
+	domain    string     // host of From; empty: the peer's
+	pinned    map[string]netip.Addr
+	every     time.Duration // interval of OPTIONS, 0 none
+	log       *slog.Logger
+	sipgoLog  *slog.Logger
+	quiet     *rate.Limiter // log lines about foreign faults
+
+	profile func(internal bool) sdp.Profile
+	bypass  bool
+	allow   []netip.Prefix
+	peers   []*peer
+
+	listener net.Listener
+	udp      *link
+	wg       sync.WaitGroup // everything that runs for this trunk
+	counters counters
+
+	mu       sync.Mutex
+	host     string // ours in Contact and Via
+	port     int
+	draining bool // no new legs
+	closing  bool // no new transactions and links
+	servers  map[string]*serverTx
+	clients  map[string]*clientTx
+	legs     map[string]*leg // by Call-ID and local tag
+	all      map[*leg]struct{}
+	links    map[*link]struct{}
+	refuseTo time.Time
+	refusal  string
+	alarms   []string
+	sequence uint64 // of leg names
+}
+
+type counters struct {
+	untrusted, handshakes, malformed, stray, panics atomic.Uint64
+}
+
+func newTrunk(e *Endpoint, name string) *trunk {
+	log := e.log.With("trunk", name)
+	return &trunk{
+		e: e, name: name, log: log, sipgoLog: sipgoLogger(log), quiet: rate.NewLimiter(10, 50),
+		servers: make(map[string]*serverTx), clients: make(map[string]*clientTx),
+		legs: make(map[string]*leg), all: make(map[*leg]struct{}), links: make(map[*link]struct{}),
+	}
+}
+
+func newTeamsTrunk(e *Endpoint, c config.Teams) (*trunk, error) {
+	t := newTrunk(e, c.Name)
+	t.teams, t.transport, t.bind, t.source = true, "TLS", c.Listen, c.Source
+	t.host, t.domain, t.pinned, t.every, t.bypass = c.FQDN, c.FQDN, c.Resolve, c.OptionsEvery, c.Bypass
+	t.allow = c.Allow
+	t.profile = func(internal bool) sdp.Profile { return c.Profile(e.opt.Box, internal) }
+	t.id = &identity{files: c.TLS, names: c.PeerNames, teams: true, now: e.now}
+	if len(c.PeerNames) == 0 {
+		return nil, fmt.Errorf("trunk %s: no peer names: anybody with a certificate could call", c.Name)
+	}
+	if len(c.Allow) == 0 {
+		return nil, fmt.Errorf("trunk %s: no allowed sources", c.Name)
+	}
+	return t, t.finish(c.Proxies)
+}
+
+func newSIPTrunk(e *Endpoint, c config.SIP) (*trunk, error) {
+	t := newTrunk(e, c.Name)
+	t.transport, t.bind, t.host, t.domain = strings.ToUpper(c.Transport), c.Listen, c.Host, c.Domain
+	t.every, t.allow = c.OptionsEvery, c.Allow
+	t.profile = func(bool) sdp.Profile { return c.Profile(e.opt.Box) }
+	if t.bind.Addr().IsValid() && !t.bind.Addr().IsUnspecified() {
+		t.source = t.bind.Addr()
+	}
+	switch t.transport {
+	case "UDP", "TCP":
+	case "TLS":
+		t.id = &identity{files: c.TLS, names: c.PeerNames, now: e.now}
+	default:
+		return nil, fmt.Errorf("trunk %s: transport %q", c.Name, c.Transport)
+	}
+	return t, t.finish(c.Peers)
+}
+
+func (t *trunk) finish(peers []string) error {
+	if len(peers) == 0 {
+		return fmt.Errorf("trunk %s: no peers", t.name)
+	}
+	for _, s := range peers {
+		p, err := newPeer(t, s)
+		if err != nil {
+			return fmt.Errorf("trunk %s: peer %q: %w", t.name, s, err)
+		}
+		t.peers = append(t.peers, p)
+	}
+	return t.loadTLS()
+}
+
+// loadTLS reads the key material again. What was good stays when it fails.
+func (t *trunk) loadTLS() error {
+	if t.id == nil {
+		return nil
+	}
+	t.mu.Lock()
+	host := t.host
+	t.mu.Unlock()
+	alarms, err := t.id.load(host)
+	if err != nil {
+		return fmt.Errorf("trunk %s: %w", t.name, err)
+	}
+	for _, a := range alarms {
+		t.log.Error("certificate alarm", "alarm", a)
+	}
+	t.mu.Lock()
+	t.alarms = alarms
+	t.mu.Unlock()
+	return nil
+}
+
+// run serves the trunk, whose socket is open, until ctx ends; then it hangs up
+// what is left and waits for everything.
+func (t *trunk) run(ctx context.Context) {
+	if t.udp != nil {
+		if t.adopt(t.udp) {
+			t.wg.Go(func() { t.udp.readPackets(); t.forget(t.udp) })
+		}
+	} else {
+		t.wg.Go(func() { t.accept(ctx) })
+	}
+	for _, p := range t.peers {
+		t.wg.Go(func() { p.watch(ctx) })
+	}
+	<-ctx.Done()
+	t.shut()
+}
+
+func (t *trunk) shut() {
+	if t.listener != nil {
+		_ = t.listener.Close()
+	}
+	// First the dialogs: each says goodbye while its connection stands.
+	t.mu.Lock()
+	t.draining = true
+	legs := make([]*leg, 0, len(t.all))
+	for g := range t.all {
+		legs = append(legs, g)
+	}
+	t.mu.Unlock()
+	for _, g := range legs {
+		g.stop()
+	}
+	for _, g := range legs {
+		<-g.parted
+	}
+	t.mu.Lock()
+	t.closing = true
+	var end []interface{ Terminate() }
+	for _, s := range t.servers {
+		end = append(end, s.tx)
+	}
+	for _, c := range t.clients {
+		end = append(end, c)
+	}
+	var links []*link
+	for l := range t.links {
+		links = append(links, l)
+	}
+	t.mu.Unlock()
+	for _, x := range end {
+		x.Terminate()
+	}
+	for _, l := range links {
+		l.close()
+	}
+	t.wg.Wait()
+}
+
+// trusted reports whether messages from an address are read.
+func (t *trunk) trusted(a netip.Addr) bool {
+	a = a.Unmap()
+	t.mu.Lock()
+	allow := t.allow
+	t.mu.Unlock()
+	for _, p := range allow {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	if len(allow) > 0 {
+		return false
+	}
+	for _, p := range t.peers {
+		if p.is(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// setLocal completes what we call ourselves with the socket's address.
+func (t *trunk) setLocal(a netip.AddrPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.port = int(a.Port())
+	t.bind = a
+	if t.host != "" {
+		return
+	}
+	ip := a.Addr()
+	if ip.IsUnspecified() {
+		ip = t.route()
+	}
+	t.host = ip.String()
+}
+
+// route asks the kernel from which address the first peer is reached. Nothing
+// is sent.
+func (t *trunk) route() netip.Addr {
+	c, err := net.Dial("udp", t.peers[0].addr())
+	if err != nil {
+		return netip.IPv4Unspecified()
+	}
+	defer c.Close()
+	return addrPort(c.LocalAddr()).Addr()
+}
+
+// self is host and port as they stand in URIs.
+func (t *trunk) self() (hostport string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.host
+	if strings.IndexByte(h, ':') >= 0 {
+		h = "[" + h + "]"
+	}
+	return h + ":" + strconv.Itoa(t.port)
+}
+
+// contact is our Contact, always with the FQDN on a Teams trunk (C-26, C-41,
+// C-67). The user part is left out rather than empty (C-27).
+func (t *trunk) contact(user string) string {
+	if user != "" {
+		user = escapeUser(user) + "@"
+	}
+	return "<sip:" + user + t.self() + ";transport=" + strings.ToLower(t.transport) + ">"
+}
+
+// methods is Allow. REFER joins it with the step that handles it: a peer that
+// sees it would transfer by it.
+func (t *trunk) methods() string {
+	const base = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY"
+	if t.teams {
+		return base
+	}
+	return base + ", INFO"
+}
+
+// product is how we present ourselves. Never as somebody else.
+func (t *trunk) product() string { return "Localloop-edged/" + t.e.version }
+
+func (t *trunk) identify(request bool) []field {
+	name := "Server"
+	if request {
+		name = "User-Agent"
+	}
+	f := []field{{name, t.product()}}
+	if t.teams {
+		f = append(f, field{"X-MS-SBC", "Localloop/edged/" + t.e.version})
+	}
+	return f
+}
+
+// response builds a response to m. tag completes To where the request had none.
+func (t *trunk) response(m *message, src netip.AddrPort, status int, tag string, extra []field, contentType string, body []byte) *sipgo.Response {
+	r := sipgo.NewResponse(status, phrase(status))
+	add := func(name, value string) {
+		if value != "" {
+			r.AppendHeader(sipgo.NewHeader(name, value))
+		}
+	}
+	for i, v := range m.vias {
+		if i == 0 {
+			add("Via", v.received(src))
+		} else {
+			add("Via", v.raw)
+		}
+	}
+	if m.method == "INVITE" && status > 100 && status < 300 {
+		for _, v := range m.values("record-route") {
+			add("Record-Route", v)
+		}
+	}
+	add("From", m.get("from"))
+	to := m.get("to")
+	if status > 100 && to != "" && m.to.tag() == "" && tag != "" {
+		to += ";tag=" + tag
+	}
+	add("To", to)
+	add("Call-ID", m.get("call-id"))
+	if seq, method, ok := strings.Cut(m.get("cseq"), " "); ok {
+		n, _ := strconv.ParseUint(seq, 10, 32)
+		r.AppendHeader(&sipgo.CSeqHeader{SeqNo: uint32(n), MethodName: sipgo.RequestMethod(strings.TrimSpace(method))})
+	}
+	if status > 100 {
+		if m.method == "INVITE" && status < 300 || m.method == "OPTIONS" && status == 200 {
+			add("Contact", t.contact(""))
+		}
+		if status < 300 && (m.method == "INVITE" || m.method == "OPTIONS") || status == 405 || status == 501 {
+			add("Allow", t.methods())
+		}
+		if m.method == "OPTIONS" && status == 200 {
+			add("Accept", acceptBody)
+		}
+		for _, f := range t.identify(false) {
+			add(f.name, f.value)
+		}
+	}
+	for _, f := range extra {
+		add(f.name, f.value)
+	}
+	if len(body) > 0 {
+		add("Content-Type", contentType)
+	}
+	r.SetBody(body)
+	return r
+}
+
+// newRequest builds a request of ours. The fields come in the order given,
+// between Via and the body.
+func (t *trunk) newRequest(method, target string, cseq uint32, fields []field, contentType string, body []byte) *sipgo.Request {
+	var u sipgo.Uri
+	_ = sipgo.ParseUri(target, &u) // the text is taken from the flow
+	req := sipgo.NewRequest(sipgo.RequestMethod(method), u)
+	t.mu.Lock()
+	via := &sipgo.ViaHeader{ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: t.transport, Host: t.host, Port: t.port}
+	t.mu.Unlock()
+	via.Params = sipgo.NewParams()
+	via.Params.Add("branch", cookie+token(12))
+	if t.transport == "UDP" {
+		via.Params.Add("rport", "")
+	}
+	req.AppendHeader(via)
+	maxForwards := sipgo.MaxForwardsHeader(70)
+	req.AppendHeader(&maxForwards)
+	for _, f := range fields {
+		if f.name == "Call-ID" {
+			id := sipgo.CallIDHeader(f.value)
+			req.AppendHeader(&id)
+			req.AppendHeader(&sipgo.CSeqHeader{SeqNo: cseq, MethodName: sipgo.RequestMethod(method)})
+			continue
+		}
+		req.AppendHeader(sipgo.NewHeader(f.name, f.value))
+	}
+	for _, f := range t.identify(true) {
+		req.AppendHeader(sipgo.NewHeader(f.name, f.value))
+	}
+	if len(body) > 0 {
+		req.AppendHeader(sipgo.NewHeader("Content-Type", contentType))
+	}
+	req.SetBody(body)
+	req.SetTransport(t.transport)
+	return req
+}
+
+// outOfDialog answers requests that open nothing.
+func (t *trunk) outOfDialog(s *serverTx) {
+	switch s.m.method {
+	case "OPTIONS":
+		// Also while we refuse calls: Microsoft has no other sign of life (C-29).
+		s.respond(200, "", nil, "", nil)
+	case "BYE", "NOTIFY", "INFO":
+		s.respond(481, "", nil, "", nil)
+	default:
+		s.respond(405, "", nil, "", nil)
+	}
+}
+
+// inDialog hands a request to the leg of its dialog. Dialogs are found by
+// Call-ID and tags alone: it may come on any connection (C-16, C-77).
+func (t *trunk) inDialog(s *serverTx, g *leg) {
+	switch s.m.method {
+	case "INVITE", "BYE", "OPTIONS", "INFO", "NOTIFY":
+	default:
+		s.respond(405, "", nil, "", nil)
+		return
+	}
+	if g == nil {
+		s.respond(481, "", nil, "", nil)
+		return
+	}
+	g.post(func() { g.onRequest(s) })
+}
+
+const maxLegs = 1000
+
+// onInvite opens an incoming leg.
+func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
+	t.mu.Lock()
+	until, why := t.refuseTo, t.refusal
+	full := len(t.all) >= maxLegs || t.draining
+	merged := t.legs[legKey(m.callID, "\x00"+m.from.tag())] != nil
+	t.mu.Unlock()
+	switch wait := until.Sub(t.e.now()); {
+	case merged:
+		// The same INVITE by two ways, RFC 3261 §8.2.2.2.
+		t.stateless(l, src, m, 482)
+		return
+	case wait > 0 || full:
+		if full {
+			why, wait = "no room for another call", 5*time.Second
+		}
+		if s := t.admit(l, src, m, nil); s != nil {
+			t.log.Info("call refused", "why", why)
+			s.respond(503, "", []field{
+				{"Retry-After", strconv.Itoa(int(wait/time.Second) + 1)},
+				{"Reason", "Q.850;cause=42;text=" + quote(clip(why))},
+			}, "", nil)
+		}
+		return
+	}
+	g := newLeg(t)
+	s := t.admit(l, src, m, g)
+	if s == nil {
+		t.drop(g)
+		return
+	}
+	s.respond(100, "", nil, "", nil)
+	g.incoming(s)
+}
+
+// Legs are found by the Call-ID and our tag.
+func legKey(callID, tag string) string { return callID + "\x00" + tag }
+
+func (t *trunk) findLeg(callID, tag string) *leg {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.legs[legKey(callID, tag)]
+}
+
+func (t *trunk) enter(g *leg, keys ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, k := range keys {
+		t.legs[k] = g
+		g.keys = append(g.keys, k)
+	}
+}
+
+func (t *trunk) drop(g *leg) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, k := range g.keys {
+		delete(t.legs, k)
+	}
+	delete(t.all, g)
+}
+
+// up reports whether calls may be sent: a peer answers, or nobody asks.
+func (t *trunk) up() bool {
+	if t.every <= 0 {
+		return true
+	}
+	for _, p := range t.peers {
+		if up, _ := p.state(); up {
+			return true
+		}
+	}
+	return false
+}
+
+// order is the peers in the order in which they are to be tried: those that are
+// up first, each group as configured (C-31).
+func (t *trunk) order() []*peer {
+	var up, down []*peer
+	for _, p := range t.peers {
+		if ok, resting := p.state(); (ok || t.every <= 0) && !resting {
+			up = append(up, p)
+		} else {
+			down = append(down, p)
+		}
+	}
+	return append(up, down...)
+}
+
+// flow finds a way for a request in a dialog. A Teams dialog always goes over a
+// connection of ours to a proxy, never over one that Microsoft opened, never to
+// its Contact (C-13, C-42). On a plain trunk a connection of the peer's will do
+// (some carriers take no new one), and UDP goes to the route's address if that
+// is trusted.
+func (t *trunk) flow(ctx context.Context, d *dialog) (flow, error) {
+	target, _ := d.destination()
+	if !t.teams {
+		if u, err := parseURI(target); err == nil && t.transport == "UDP" {
+			if ip, err := netip.ParseAddr(u.host); err == nil && t.trusted(ip) {
+				port := u.port
+				if port == 0 {
+					port = 5060
+				}
+				return flow{link: t.udp, to: netip.AddrPortFrom(ip, uint16(port))}, nil
+			}
+		}
+		if d.last.link != nil && d.last.alive() {
+			return d.last, nil
+		}
+	}
+	var errs error
+	try := t.order()
+	if d.peer != nil {
+		try = append([]*peer{d.peer}, try...)
+	}
+	for _, p := range try {
+		c, cancel := context.WithTimeout(ctx, t.e.times.connect)
+		f, err := p.flow(c)
+		cancel()
+		if err == nil {
+			return f, nil
+		}
+		errs = errors.Join(errs, err)
+	}
+	return flow{}, errs
+}
+
+// token returns n random characters that are safe everywhere in SIP.
+func token(n int) string {
+	b := make([]byte, (n*5+7)/8)
+	_, _ = rand.Read(b) // never fails, crypto/rand
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))[:n]
+}
+
+func newTag() string { return token(10) }
+
+// jitter is a random duration below d.
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	n, err := rand.Int(rand.Reader, big.NewInt(int64(d)))
+	if err != nil {
+		return 0
+	}
+	return time.Duration(n.Int64())
+}
