@@ -280,6 +280,9 @@ func (e *Exchange) loop(closed bool) feed {
 func (e *Exchange) supervise(closed bool) {
 	ms := e.w.ms
 	digit, flash := e.pulses.step(ms, closed)
+	if !e.seized { // what ended now was no interruption but rest
+		digit, flash, e.pulses.count = 0, 0, 0
+	}
 	in := ms - e.stateMS
 	if !closed && e.seized && ms-e.pulses.since > 1200 || !closed && e.state == ExCleared && ms-e.pulses.since > 300 {
 		// On-hook. Pulses and flashes are shorter.
