@@ -61,7 +61,7 @@ func (l *leg) media(now time.Time, p *port, b []byte, from netip.AddrPort) {
 		l.retire(l.life.old)
 		l.life.old = nil
 	}
-	l.alive(now, way, kind)
+	l.alive(now, way, kind, len(k.payload))
 	l.deliver(now, kind, k)
 }
 

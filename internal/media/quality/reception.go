@@ -31,6 +31,7 @@ type Reception struct {
 	hasBad   bool
 	received uint64 // of this numbering
 
+	epoch   time.Time
 	jitter  int64 // RFC 3550 A.8: scaled by 16
 	transit int64
 	ts      uint32
@@ -86,7 +87,10 @@ func (r *Reception) arrived(now time.Time, timestamp uint32) {
 	r.received++
 	r.total++
 	// The unit of transit is the sample; only differences count, so any epoch will do.
-	arrival := now.UnixNano() / 125_000
+	if r.epoch.IsZero() {
+		r.epoch = now
+	}
+	arrival := int64(now.Sub(r.epoch) / (125 * time.Microsecond))
 	if r.timed {
 		d := arrival - r.transit - int64(int32(timestamp-r.ts))
 		if d < 0 {
