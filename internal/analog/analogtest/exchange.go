@@ -112,7 +112,6 @@ type Exchange struct {
 	ringCount int
 	caller    *CallerID
 	cid       []int16
-	cidGap    uint64
 	ringBurst bool
 
 	ear   *ear

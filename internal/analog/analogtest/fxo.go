@@ -15,7 +15,6 @@ type fxoPort struct {
 	flashTo uint64  // end of a flash or wink, 0 none
 	action  byte
 	dialTo  uint64 // end of pulse dialling, 0 none
-	downAt  uint64 // ms of fail-safe
 
 	ringFor, quiet uint64 // ms of ringing, and without
 	ringing        bool   // reported

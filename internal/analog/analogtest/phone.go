@@ -40,7 +40,7 @@ type Script struct {
 	HangUpOnBusy time.Duration
 }
 
-// Burst of the bell.
+// Ring is one burst of the bell.
 type Ring struct {
 	At  time.Time
 	On  time.Duration
@@ -87,7 +87,6 @@ type Phone struct {
 	ringCall int    // bursts of the present call
 	battery  bool
 	reversed bool
-	openMS   uint64
 
 	fsk      [2]*fskReceiver
 	power    [2]float64 // of the present signal at the frequencies of each
@@ -103,7 +102,6 @@ type Phone struct {
 	lamp     bool
 	metered  int
 	busyFrom time.Time
-	busyFor  time.Duration
 }
 
 func newPhone(w *world, ch int, o PhoneOptions) *Phone {
