@@ -170,10 +170,13 @@ type lastLine struct {
 	OK bool
 }
 
+// ownNet keeps test processes that run at the same time apart.
+func ownNet() byte { return byte(10 + os.Getpid()%240) }
+
 // runOnce runs the standard calls against a stand-in.
 func runOnce(t *testing.T, net byte, lim limits, change func(*standIn)) (lastLine, string, error) {
 	t.Helper()
-	a := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, net, n}) }
+	a := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{127, ownNet(), net, n}) }
 	o := &options{
 		Dir: t.TempDir(), LAN: a(10), WAN: a(20), Client: a(11), Cloud: a(30), SIP: 45061, Ports: "20000-20199", HTTP: "127.0.0.1:8080",
 		Cut: "client", Talk: 1200 * time.Millisecond, Ready: 30 * time.Second, limits: lim,

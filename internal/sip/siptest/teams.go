@@ -72,6 +72,8 @@ type TeamsConfig struct {
 	// MinOptions is the shortest interval of the box's OPTIONS per name that is
 	// no violation; default 60 s, negative checks nothing.
 	MinOptions time.Duration
+	// NoTransfer is for a box that offers no transfer by REFER: C-32 is not checked.
+	NoTransfer bool
 	// Confirm sends the re-INVITE with a=remote-candidates after ICE completed.
 	Confirm bool
 	// TLS changes the settings of listeners (true) and own connections (false).
