@@ -65,7 +65,7 @@ func New(opt Options) (*Endpoint, error) {
 		opt: opt, log: opt.Log, version: opt.Version, resolver: opt.Resolver, now: time.Now, ready: make(chan struct{}),
 		times: times{
 			t1: sipgo.T1, t2: sipgo.T2, connect: 3 * time.Second, first: 4 * time.Second, ask: 10 * time.Second,
-			renew: 55 * time.Minute, ring: time.Minute,
+			renew: 55 * time.Minute, ring: time.Minute, alert: 7 * time.Second,
 		},
 	}
 	if e.log == nil {
@@ -255,7 +255,7 @@ func (t *trunk) status() TrunkStatus {
 	}
 	for _, p := range t.peers {
 		p.mu.Lock()
-		s.Peers = append(s.Peers, PeerStatus{Name: p.addr(), Up: p.isUp || t.every <= 0, LastAnswer: p.answer, Region: p.region, Why: p.why})
+		s.Peers = append(s.Peers, PeerStatus{Name: p.addr(), Up: p.isUp || t.live.Load().every <= 0, LastAnswer: p.answer, Region: p.region, Why: p.why})
 		p.mu.Unlock()
 	}
 	t.mu.Lock()

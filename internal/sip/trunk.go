@@ -20,7 +20,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"localloop/internal/config"
-	"localloop/internal/sdp"
 )
 
 // trunk is one peering: a Teams trunk with its three proxies or a plain SIP
@@ -37,15 +36,13 @@ type trunk struct {
 	id        *identity  // nil without TLS
 	domain    string     // host of From; empty: the peer's
 	pinned    map[string]netip.Addr
-	every     time.Duration // interval of OPTIONS, 0 none
 	log       *slog.Logger
 	sipgoLog  *slog.Logger
 	quiet     *rate.Limiter // log lines about foreign faults
 
-	profile func(internal bool) sdp.Profile
-	bypass  bool
-	allow   []netip.Prefix
-	peers   []*peer
+	live  atomic.Pointer[settings]
+	fixed any // the configuration without what Apply may change
+	peers []*peer
 
 	listener net.Listener
 	udp      *link
@@ -84,9 +81,9 @@ func newTrunk(e *Endpoint, name string) *trunk {
 func newTeamsTrunk(e *Endpoint, c config.Teams) (*trunk, error) {
 	t := newTrunk(e, c.Name)
 	t.teams, t.transport, t.bind, t.source = true, "TLS", c.Listen, c.Source
-	t.host, t.domain, t.pinned, t.every, t.bypass = c.FQDN, c.FQDN, c.Resolve, c.OptionsEvery, c.Bypass
-	t.allow = c.Allow
-	t.profile = func(internal bool) sdp.Profile { return c.Profile(e.opt.Box, internal) }
+	t.host, t.domain, t.pinned = c.FQDN, c.FQDN, c.Resolve
+	t.fixed = fixedTeams(c)
+	t.live.Store(teamsSettings(c, e.opt.Box))
 	t.id = &identity{files: c.TLS, names: c.PeerNames, teams: true, now: e.now}
 	if len(c.PeerNames) == 0 {
 		return nil, fmt.Errorf("trunk %s: no peer names: anybody with a certificate could call", c.Name)
@@ -100,8 +97,8 @@ func newTeamsTrunk(e *Endpoint, c config.Teams) (*trunk, error) {
 func newSIPTrunk(e *Endpoint, c config.SIP) (*trunk, error) {
 	t := newTrunk(e, c.Name)
 	t.transport, t.bind, t.host, t.domain = strings.ToUpper(c.Transport), c.Listen, c.Host, c.Domain
-	t.every, t.allow = c.OptionsEvery, c.Allow
-	t.profile = func(bool) sdp.Profile { return c.Profile(e.opt.Box) }
+	t.fixed = fixedSIP(c)
+	t.live.Store(sipSettings(c, e.opt.Box))
 	if t.bind.Addr().IsValid() && !t.bind.Addr().IsUnspecified() {
 		t.source = t.bind.Addr()
 	}
@@ -211,9 +208,7 @@ func (t *trunk) shut() {
 // trusted reports whether messages from an address are read.
 func (t *trunk) trusted(a netip.Addr) bool {
 	a = a.Unmap()
-	t.mu.Lock()
-	allow := t.allow
-	t.mu.Unlock()
+	allow := t.live.Load().allow
 	for _, p := range allow {
 		if p.Contains(a) {
 			return true
@@ -489,7 +484,7 @@ func (t *trunk) drop(g *leg) {
 
 // up reports whether calls may be sent: a peer answers, or nobody asks.
 func (t *trunk) up() bool {
-	if t.every <= 0 {
+	if t.live.Load().every <= 0 {
 		return true
 	}
 	for _, p := range t.peers {
@@ -505,7 +500,7 @@ func (t *trunk) up() bool {
 func (t *trunk) order() []*peer {
 	var up, down []*peer
 	for _, p := range t.peers {
-		if ok, resting := p.state(); (ok || t.every <= 0) && !resting {
+		if ok, resting := p.state(); (ok || t.live.Load().every <= 0) && !resting {
 			up = append(up, p)
 		} else {
 			down = append(down, p)
