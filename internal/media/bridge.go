@@ -46,7 +46,7 @@ const (
 
 func newBridge(e *Engine, w *worker, callID string) *Bridge {
 	b := &Bridge{e: e, w: w, id: callID, ch: make(chan Event, eventsKept), parties: map[string]*party{}}
-	b.voice = &voice{id: callID, drops: &e.drops, rand: e.o.Rand, failover: e.o.Failover, limits: e.limits(), log: e.o.Log, epoch: e.epoch,
+	b.voice = &voice{id: callID, drops: &e.drops, failover: e.o.Failover, limits: e.limits(), log: e.o.Log, epoch: e.epoch,
 		wake: w.sooner, end: e.end, events: b.tell}
 	return b
 }

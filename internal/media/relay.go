@@ -43,7 +43,13 @@ func (l *leg) media(now time.Time, p *port, b []byte, from netip.AddrPort) {
 		return
 	}
 	way.confirm(from)
-	switch l.in.reception.Packet(now, k.seq, k.ts) {
+	verdict := quality.Fresh
+	if kind == event {
+		verdict = l.in.reception.Event(now, k.seq)
+	} else {
+		verdict = l.in.reception.Packet(now, k.seq, k.ts)
+	}
+	switch verdict {
 	case quality.Duplicate, quality.Old:
 		l.v.drops.duplicate.Add(1)
 		return

@@ -1,7 +1,6 @@
 package media
 
 import (
-	"io"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -22,7 +21,6 @@ type voice struct {
 	end      func(*bypass.Agent) // closes an agent without waiting
 	wake     func(time.Time)     // asks for a tick at the latest then
 	drops    *drops
-	rand     io.Reader
 	failover config.Failover
 	limits   jitter.Limits
 	log      *slog.Logger
