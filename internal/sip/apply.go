@@ -45,12 +45,13 @@ func fixedSIP(c config.SIP) config.SIP {
 
 // Apply takes a new configuration: sources, realms, codecs, bypass and the
 // interval of OPTIONS change at once for calls to come. Sockets, names, peers and
-// the set of trunks do not: the error names the trunks that need a restart for
-// their change, and those stay as they are. Safe to call twice. Certificates are
-// read by ReloadTLS.
+// the set of trunks cannot: the error then names the trunks that need a restart
+// for their change, and nothing is changed at all. Safe to call twice.
+// Certificates are read by ReloadTLS.
 func (e *Endpoint) Apply(teams []config.Teams, plain []config.SIP, box config.Box) error {
 	var errs error
 	seen := make(map[*trunk]bool)
+	next := make(map[*trunk]*settings)
 	apply := func(name string, fixed any, s *settings) {
 		t := e.trunk(name)
 		if t == nil {
@@ -62,7 +63,7 @@ func (e *Endpoint) Apply(teams []config.Teams, plain []config.SIP, box config.Bo
 			errs = errors.Join(errs, fmt.Errorf("trunk %s: its sockets, names or peers change: that needs a restart", name))
 			return
 		}
-		t.live.Store(s)
+		next[t] = s
 	}
 	for _, c := range teams {
 		if len(c.Allow) == 0 {
@@ -80,5 +81,11 @@ func (e *Endpoint) Apply(teams []config.Teams, plain []config.SIP, box config.Bo
 			errs = errors.Join(errs, fmt.Errorf("trunk %s: removed trunks need a restart", t.name))
 		}
 	}
-	return errs
+	if errs != nil {
+		return errs
+	}
+	for t, s := range next {
+		t.live.Store(s)
+	}
+	return nil
 }

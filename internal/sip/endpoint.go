@@ -33,6 +33,9 @@ type Options struct {
 	// Control is called on every socket, of listeners and of connections, before
 	// it is bound: marks. May be nil.
 	Control func(network, address string, c syscall.RawConn) error
+	// Listener wraps each listener, to mark the connections that it accepts: the
+	// kernel does not hand on all of a listener's marks. May be nil.
+	Listener func(net.Listener) net.Listener
 	// Resolver is the system's if nil.
 	Resolver Resolver
 	// Version stands in User-Agent, Server and X-MS-SBC.

@@ -259,6 +259,9 @@ func (t *trunk) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("trunk %s: listen on %s: %w", t.name, t.bind, err)
 	}
+	if wrap := t.e.opt.Listener; wrap != nil {
+		ln = wrap(ln)
+	}
 	t.listener = ln
 	t.setLocal(addrPort(ln.Addr()))
 	return nil
