@@ -156,6 +156,7 @@ func (t *Teams) Listen(p Proxy) error {
 		// The saved SYN carries the mark of the box's connection, without privilege.
 		return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1) })
 	}}
+	lc.SetMultipathTCP(false) // Go's default; such sockets save no SYN
 	tcp, err := lc.Listen(t.ctx, "tcp", p.Listen.String())
 	if err != nil {
 		return fmt.Errorf("teams proxy %s: %w", p.Name, err)
