@@ -54,7 +54,7 @@ type leg struct {
 	reOut   *reinvite // ours
 	waiting []call.Update
 
-	out1 *outgoing // outgoing leg: its attempts
+	calling *outgoing // outgoing leg: its attempts
 }
 
 const (
@@ -90,8 +90,14 @@ func (g *leg) start(first func()) bool {
 	go func() {
 		defer t.wg.Done()
 		defer close(g.parted)
-		defer t.drop(g)
 		g.run()
+		t.drop(g)
+		// What was posted before the leg could not be found any more: requests
+		// get their 481.
+		work, _ := g.take()
+		for _, f := range work {
+			g.do(f)
+		}
 	}()
 	return true
 }
@@ -278,7 +284,7 @@ func (g *leg) hangUp(c call.Cause) {
 	switch {
 	case g.invite != nil && g.invite.final.Load() == 0:
 		g.refuseInvite(finalStatus(c), c)
-	case g.d == nil && g.out1 != nil:
+	case g.d == nil && g.calling != nil:
 		g.cancel(c)
 	case g.ack != nil && g.ack.s == g.invite:
 		// The callee must not send BYE before the ACK, RFC 3261 §15.

@@ -425,7 +425,7 @@ func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
 	t.mu.Lock()
 	until, why := t.refuseTo, t.refusal
 	full := len(t.all) >= maxLegs || t.draining
-	merged := t.legs[legKey(m.callID, "\x00"+m.from.tag())] != nil
+	merged := t.legs[mergeKey(m)] != nil
 	t.mu.Unlock()
 	switch wait := until.Sub(t.e.now()); {
 	case merged:
@@ -457,6 +457,12 @@ func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
 
 // Legs are found by the Call-ID and our tag.
 func legKey(callID, tag string) string { return callID + "\x00" + tag }
+
+// mergeKey finds an INVITE that came before by another way, RFC 3261 §8.2.2.2. No
+// tag of ours begins with NUL.
+func mergeKey(m *message) string {
+	return legKey(m.callID, "\x00"+m.from.tag()+"\x00"+strconv.FormatUint(uint64(m.cseq), 10))
+}
 
 func (t *trunk) findLeg(callID, tag string) *leg {
 	t.mu.Lock()
