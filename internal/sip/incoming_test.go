@@ -191,6 +191,7 @@ func TestC47OfferlessInvite(t *testing.T) {
 }
 
 func TestAckMissing(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).run()
 	b.up()
 	c := b.invite(b.inbound(""), sdpText(1))
@@ -420,6 +421,7 @@ func TestC48SessionTimersAreObeyedNotRequired(t *testing.T) {
 }
 
 func TestForgottenReinviteIsAnswered(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).run()
 	c, l := b.answered(b.inbound(""))
 	c.request("INVITE", sdpText(3))
