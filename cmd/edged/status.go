@@ -54,12 +54,15 @@ func trunks(list []sip.TrunkStatus, now time.Time) []web.Trunk {
 func lines(list []analog.LineStatus) []web.Line {
 	out := make([]web.Line, 0, len(list))
 	for _, l := range list {
-		w := web.Line{Name: l.Line, Card: l.Card, Kind: l.Kind, Number: l.Number, State: l.State, Hook: "on-hook", Link: l.LinkUp, Fault: l.LastFault}
+		w := web.Line{Name: l.Line, Card: l.Card, Kind: l.Kind, Number: l.Number, State: l.State, Hook: "on-hook", Link: l.LinkUp}
 		if l.OffHook {
 			w.Hook = "off-hook"
 		}
-		if !l.LinkUp {
+		switch {
+		case !l.LinkUp:
 			w.Fault = l.LinkFault
+		case !l.InService:
+			w.Fault = l.LastFault
 		}
 		out = append(out, w)
 	}
