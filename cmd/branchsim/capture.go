@@ -73,7 +73,8 @@ func openTap(name string) (tap, error) {
 	if err != nil {
 		return tap{}, err
 	}
-	const protocol = unix.ETH_P_IP>>8 | unix.ETH_P_IP&0xff<<8 // network order on little-endian machines, which all our targets are
+	// A socket for ETH_P_IP alone is not shown what this side sends (packet(7)).
+	const protocol = unix.ETH_P_ALL << 8 // network order on little-endian machines, which all our targets are
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(protocol))
 	if err != nil {
 		return tap{}, err
@@ -112,8 +113,9 @@ func (c *capture) run(ctx context.Context) {
 					}
 					return
 				}
+				ll, ok := from.(*unix.SockaddrLinklayer)
 				// On loopback each packet is seen leaving and arriving.
-				if ll, ok := from.(*unix.SockaddrLinklayer); ok && t.loopback && ll.Pkttype == unix.PACKET_OUTGOING {
+				if !ok || ll.Protocol != unix.ETH_P_IP<<8&0xff00|unix.ETH_P_IP>>8 || t.loopback && ll.Pkttype == unix.PACKET_OUTGOING {
 					continue
 				}
 				c.packet(buf[:n])
