@@ -208,6 +208,20 @@ func (b *realBox) record(t *testing.T, ctx context.Context, n int) cdr.Record {
 	return r
 }
 
+// idle waits until edged has seen all lines on-hook, which takes longer than for
+// the phone: an interruption of the loop may be a flash.
+func (b *realBox) idle(t *testing.T, ctx context.Context) {
+	t.Helper()
+	realUntil(t, ctx, "idle lines", func() bool {
+		for _, l := range b.analog.Status() {
+			if l.OffHook || l.State != "idle" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // realProcess is a program that was started, with what it has printed.
 type realProcess struct {
 	cmd  *exec.Cmd
