@@ -66,7 +66,9 @@ func openTap(name string) (tap, error) {
 	if err != nil {
 		return tap{}, err
 	}
-	const protocol = unix.ETH_P_IP>>8 | unix.ETH_P_IP&0xff<<8 // network order on little-endian machines, which all our targets are
+	// Only a tap on all protocols sees what leaves. Network order on little-endian
+	// machines, which all our targets are.
+	const protocol = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL&0xff<<8
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(protocol))
 	if err != nil {
 		return tap{}, err

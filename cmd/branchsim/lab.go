@@ -77,9 +77,9 @@ func withBranch(ctx context.Context, o *options, t terminal, log *slog.Logger, c
 	l := &lab{o: o, log: log, card: card}
 	l.teams, err = siptest.StartTeams(siptest.TeamsConfig{
 		Proxies: o.proxies(), Sources: []netip.Addr{o.Cloud}, Certificate: certificate, Roots: roots,
-		Trunks:  []siptest.Trunk{{FQDN: boxFQDN, Address: netip.AddrPortFrom(o.WAN, o.SIP), LMO: true}},
-		Users:   []siptest.User{o.internal(log), o.external(log)},
-		Confirm: true, OptionsEvery: 10 * time.Second, Log: log,
+		Trunks:     []siptest.Trunk{{FQDN: boxFQDN, Address: netip.AddrPortFrom(o.WAN, o.SIP), LMO: true}},
+		Users:      []siptest.User{o.internal(log), o.external(log)},
+		NoTransfer: true, Confirm: true, OptionsEvery: 10 * time.Second, Log: log,
 	})
 	if err != nil {
 		return err

@@ -46,6 +46,10 @@ func (c liveCommand) Run(ctx context.Context, o *options, t terminal) error {
 				v.set("call: "+next.name, nil)
 				r := l.measure(ctx, next)
 				v.set("pause; next: "+standardCalls[(n+1)%len(standardCalls)].name, &r)
+				if next.cut { // the trunk refuses calls for a while by design: refuse_for
+					pause(ctx, max(c.Pause, 12*time.Second))
+					continue
+				}
 				pause(ctx, c.Pause)
 			}
 			return nil

@@ -46,7 +46,7 @@ type options struct {
 	Cut    string     `enum:"auto,client,link" default:"auto" help:"How the LAN path is cut: client loses its datagrams, link takes lan-if down. auto: link where there is one."`
 
 	Talk    time.Duration `default:"3s" help:"How long the parties of a call talk."`
-	Ready   time.Duration `default:"60s" help:"How long to wait for edged: trunk active, card linked."`
+	Ready   time.Duration `default:"90s" help:"How long to wait for edged (it pings Teams once a minute): trunk active, card linked."`
 	Verbose bool          `short:"v" help:"Log what the doubles see to stderr."`
 
 	limits limits // zero: the usual ones; tests of faults shorten them

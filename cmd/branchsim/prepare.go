@@ -131,6 +131,10 @@ bypass = true
 internal_realm = "lan"
 external_realm = "wan"
 
+# After a move the trunk refuses new calls for a while; here the next call follows soon.
+[teams.failover]
+refuse_for = "10s"
+
 [teams.resolve]
 {{- range .Proxies}}
 "{{.Name}}" = "{{.Listen.Addr}}"

@@ -188,7 +188,9 @@ func (l *leg) check(now time.Time, p *port, b []byte, from netip.AddrPort) {
 		w.agent.Handle(b, from)
 		if last := w.agent.LastCheck(); !last.Equal(w.checks) {
 			w.checks = last
-			l.life.check(now, w.selected)
+			if w == l.cur {
+				l.life.check(now, w.selected)
+			}
 		}
 		l.choose(now, w)
 		return

@@ -278,6 +278,32 @@ func TestTonesArePlayedToALine(t *testing.T) {
 	}
 }
 
+func TestLinePathAllocatesNothing(t *testing.T) {
+	r := newRig(t)
+	a, l := withLine(t, r, codecA, events(101))
+	s := r.loop.socks[a.to]
+	p := a.rtp(8, false, make([]byte, 160))
+	r.peers = nil
+	seq, f, now := uint16(0), make([]int16, frameLen), r.now
+	l.heard = make([]int16, 0, 1<<20)
+	if n := testing.AllocsPerRun(1000, func() {
+		seq++
+		now = now.Add(20 * time.Millisecond)
+		binary.BigEndian.PutUint16(p[2:], seq)
+		binary.BigEndian.PutUint32(p[4:], uint32(seq)*160)
+		s.to.Datagram(now, s, p, a.addr)
+		for range 2 {
+			l.sink(f)
+			r.loop.work.Rung(now)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations per packet and two frames", n)
+	}
+	if len(l.heard) < 2000*frameLen {
+		t.Errorf("only %d samples reached the line", len(l.heard))
+	}
+}
+
 func TestTwoLinesTalk(t *testing.T) {
 	r := newRig(t)
 	for _, n := range []string{"line-1", "line-2"} {

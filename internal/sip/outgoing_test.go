@@ -194,7 +194,9 @@ func TestC59C61FinalIsFinal(t *testing.T) {
 }
 
 func TestFailoverWhenNothingIsHeard(t *testing.T) {
-	b := newBox(t).run()
+	b := newBox(t)
+	b.e.times.first = 300 * time.Millisecond
+	b.run()
 	l, inv := b.dialled()
 	second := b.tp[1].expect("INVITE ") // no provisional response from the first
 	second.reply("180 Ringing", "to-tag s", teamsContact)
@@ -335,6 +337,7 @@ func TestUnusableAnswers(t *testing.T) {
 // TestInviteIsNotEndedByTimerB: a response that overtakes our own bookkeeping
 // must not leave the timer of the first response running (a trap of sipgo).
 func TestInviteRingsLongerThanTimerB(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).run()
 	l, inv := b.dialled()
 	inv.reply("180 Ringing", "to-tag r", teamsContact)

@@ -59,7 +59,7 @@ type CardOptions struct {
 	// Connect opens the serial line instead of a pseudo-terminal: once at the
 	// start and at each Replug.
 	Connect func() (conn io.ReadWriteCloser, path string, err error)
-	// Trace receives one line for each chunk of octets (§11), direction "<" to the host.
+	// Trace receives one line for each frame on the wire (§11), direction "<" to the host.
 	Trace io.Writer
 	// Observe is told what happens; it is called from the card's goroutine
 	// without a lock held and must not block.
