@@ -33,8 +33,11 @@ check: ## format, vet, staticcheck, vulnerabilities, layers
 	@test/vulnerabilities.sh "$(GOVULNCHECK)"
 	$(GO) test -run 'TestLayers|TestDependencies' .
 
-bench: ## speed, beside a peer where there is one
+bench: ## speed, and how long voice is away when the LAN dies (CUTS calls, default 20)
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+	@$(GO) build -o $(BUILD)/edged ./cmd/edged
+	@$(GO) build -o $(BUILD)/branchsim ./cmd/branchsim
+	@test/run.sh cuts
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@test/fuzz.sh $(or $(FUZZTIME),20s)

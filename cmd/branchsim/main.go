@@ -105,7 +105,7 @@ func execute(args []string, out, errOut io.Writer) (code int) {
 		fmt.Fprintln(errOut, "branchsim:", err)
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run(&o, terminal{out, errOut})
