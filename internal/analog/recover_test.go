@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"localloop/internal/analog/analogtest"
+	"localloop/internal/analog/link"
 	"localloop/internal/call"
 )
 
@@ -89,4 +90,24 @@ func TestSLCL5CardThatGaveUpSaysSo(t *testing.T) {
 		g = d.dial("desk", "10", call.Party{})
 		want[call.Progress](d.rig, g, 3*time.Second)
 	})
+}
+
+// TestSLCL2VoiceCarriesTheClockThatItAnswers: also the frames for lost ones.
+func TestSLCL2VoiceCarriesTheClockThatItAnswers(t *testing.T) {
+	var sent []link.Header
+	s := &stream{seq: link.NewStream(0x100), voice: &Voice{}, send: func(h link.Header, _ []byte) { sent = append(sent, h) }}
+	body := make([]byte, frameLen)
+	for _, h := range []link.Header{{Seq: 0x100, Clock: 5}, {Seq: 0x103, Clock: 35}, {Seq: 0x103, Clock: 45}, {Seq: 0x102, Clock: 45}} {
+		h.Type = link.TypePCM
+		s.receive(h, body)
+	}
+	want := []uint16{5, 5, 35, 35, 35}
+	if len(sent) != len(want) {
+		t.Fatalf("%d frames sent, want %d: old and equal ones are not answered, SLCL §7", len(sent), len(want))
+	}
+	for i, h := range sent {
+		if h.Clock != want[i] || h.Seq != uint16(0x100+i) {
+			t.Errorf("frame %d: seq %#x clock %d, want clock %d", i, h.Seq, h.Clock, want[i])
+		}
+	}
 }

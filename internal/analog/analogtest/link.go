@@ -343,7 +343,7 @@ func (l *link) execute(f frame) (status byte, rate uint32) {
 		return stBadArgument, 0
 	}
 	p := c.ports[f.ch]
-	if id == cmdQuery {
+	if id == cmdQuery && p.kind() != Absent {
 		p.base().sendState()
 		return stOK, 0
 	}
