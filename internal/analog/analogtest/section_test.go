@@ -331,3 +331,34 @@ func TestSLCL83OffHookCountsFromTheFirstStableClosure(t *testing.T) {
 		}
 	})
 }
+
+// TestSLCL9NoBatteryOfStateEndsWithBattery: STATE says 16 only where BATTERY 1
+// will end it; an interruption that BATTERY does not report is none.
+func TestSLCL9NoBatteryOfStateEndsWithBattery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h, stop := bench(t, fxo(ExchangeOptions{}))
+		defer stop()
+		state := func() byte {
+			h.forget()
+			h.must(tCmd, 0, cmdQuery)
+			return h.event(0, evState).body[4]
+		}
+		h.event(0, evState)
+		c.Exchange(0).Battery(false)
+		time.Sleep(500 * time.Millisecond)
+		if f := state(); f != 0 {
+			t.Errorf("fault %d after 500 ms without battery", f)
+		}
+		h.event(0, evBattery)
+		if f := state(); f != 16 {
+			t.Errorf("fault %d, want 16", f)
+		}
+		c.Exchange(0).Battery(true)
+		if f := h.event(0, evBattery); f.body[1] != 1 {
+			t.Errorf("BATTERY %d", f.body[1])
+		}
+		if f := state(); f != 0 {
+			t.Errorf("fault %d with battery", f)
+		}
+	})
+}
