@@ -42,8 +42,9 @@ bench: ## speed, and how long voice is away when the LAN dies (CUTS calls, defau
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@test/fuzz.sh $(or $(FUZZTIME),20s)
 
-docs: ## regenerate what is generated: docs/config.md
-	$(GO) test ./internal/config -run TestConfigDoc -update
+docs: ## regenerate what is generated: docs/config.md, docs/conformance.md
+	$(GO) test ./internal/config -run TestDocsMatchTheTypes -update
+	$(GO) test . -run 'TestConformance$$' -update
 
 test-kernel: ## what a workstation's kernel lacks, in a virtual machine with Debian's kernel
 	@GO="$(GO)" test/kernel/run.sh

@@ -198,7 +198,7 @@ func (h *hostile) message(i int, transport string) []byte {
 	return h.framed(h.mutate([]byte(text)), body)
 }
 
-// TestHostileSIPOverTLS: a peer with Microsoft's certificate and address gone mad.
+// TestHostileSIPOverTLS (C-151): a peer with Microsoft's certificate and address gone mad.
 func TestHostileSIPOverTLS(t *testing.T) {
 	h := newHostile(t)
 	k, err := wholeKeys()
@@ -364,7 +364,7 @@ func TestHostileSIPOverUDP(t *testing.T) {
 	h.finish()
 }
 
-// TestHostileSDP: good INVITEs with damaged bodies, to a phone that is busy.
+// TestHostileSDP (C-151): good INVITEs with damaged bodies, to a phone that is busy.
 func TestHostileSDP(t *testing.T) {
 	h := newHostile(t)
 	u := h.newHostileUDP()
@@ -449,7 +449,7 @@ func (h *hostile) rtcp() []byte {
 	return b
 }
 
-// TestHostileMedia: rubbish at the media ports, from the address of the peer of
+// TestHostileMedia (C-151): rubbish at the media ports, from the address of the peer of
 // the call and from a stranger's.
 func TestHostileMedia(t *testing.T) {
 	h := newHostile(t)

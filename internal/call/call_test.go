@@ -371,6 +371,7 @@ func TestC133AnswerFromOutsideMovesTheLegWithoutTrouble(t *testing.T) {
 	})
 }
 
+// A refresh of one side, answered or refused, is not seen by the other (C-73).
 func TestC74ReofferIsAnsweredInPlaceAndTheOtherSideNotDisturbed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, call.Options{}, lineTarget)

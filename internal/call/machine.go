@@ -460,7 +460,7 @@ func noteMove(mv Move) action {
 }
 
 // dead takes the report that nothing arrives from a leg: the ladder of
-// facts §7.3. The restart in the other realm is our inference from the
+// docs/teams.md, Failover. The restart in the other realm is our inference from the
 // published rules (plain retargeting is not honoured, an ICE restart is).
 func (m *machine) dead(ev VoiceDead) []action {
 	s := m.side(ev.Leg)

@@ -28,7 +28,7 @@ func (t *Teams) setDefaults() {
 	t.Proxies = []string{"sip.pstnhub.microsoft.com:5061", "sip2.pstnhub.microsoft.com:5061", "sip3.pstnhub.microsoft.com:5061"}
 	t.PeerNames = []string{"sip.pstnhub.microsoft.com"}
 	// Microsoft's documents disagree about the second block; this one holds
-	// both versions (facts §1.2).
+	// both versions (docs/teams.md, Connections and certificates).
 	t.Allow = []netip.Prefix{netip.MustParsePrefix("52.112.0.0/14"), netip.MustParsePrefix("52.120.0.0/14")}
 	t.OptionsEvery = time.Minute
 	t.Failover.setDefaults()

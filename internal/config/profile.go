@@ -11,8 +11,8 @@ const ptime = 20 * time.Millisecond
 
 // Profile is what a peer of the trunk may be offered. internal is true for a
 // user in the building: X-MS-UserLocation said so, or nothing is known yet and
-// we are the caller (the guess of Local Media Optimization, facts §6.4 rows e
-// and j). Without bypass, Teams' media is Microsoft's processor, which only
+// we are the caller (the guess of docs/teams.md, Local Media Optimization;
+// C-133). Without bypass, Teams' media is Microsoft's processor, which only
 // the external realm reaches.
 func (t Teams) Profile(box Box, internal bool) sdp.Profile {
 	p := sdp.Profile{

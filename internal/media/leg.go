@@ -91,7 +91,7 @@ func (l *leg) reject(c *atomic.Uint64) {
 }
 
 // agree puts terms into force on a path. With fork the answer of another fork
-// replaces the one before entirely (facts §5.5, C-116); without, packets under
+// replaces the one before entirely (C-56, C-116); without, packets under
 // the old key are still opened until the first under the new one, because a
 // peer changes over when our answer reaches it.
 func (l *leg) agree(now time.Time, p *path, t *terms, fork bool) {

@@ -22,7 +22,7 @@ const (
 // While the peer sends voice, a short silence of everything (RTP, RTCP, STUN)
 // is death. While it is silent by its own will, only packets that it keeps
 // sending then can be missed: without RTCP or consent checks nothing can be
-// said and the leg lives (facts §4.4, §5.3.13).
+// said and the leg lives (C-99, C-122).
 //
 //	          3 voice packets in a row                nothing for DeadAfter
 //	silent ───────────────────────────▶ sending ──────────────────────────▶ dead

@@ -154,7 +154,7 @@ func TestC76RekeyAtARefresh(t *testing.T) {
 }
 
 // TestForksReplaceEachOther: early media of one fork, then the answer of
-// another; our key is one for both, theirs are their own (facts §5.5).
+// another; our key is one for both, theirs are their own (C-56).
 func TestForksReplaceEachOther(t *testing.T) {
 	r := newRig(t)
 	a := r.peer("10.0.0.50:4000", 440)

@@ -258,7 +258,7 @@ func (p *Plan) usable(name string) (bool, string) {
 }
 
 // target makes the call.Target. A Teams user is guessed to be in the building
-// until its answer says otherwise (facts §6.4 row j).
+// until its answer says otherwise (C-133).
 func (p *Plan) target(t target, number string, ring time.Duration) call.Target {
 	profile, _ := p.profile(t, true)
 	c := call.Target{Kind: call.ToTrunk, Name: t.name, Number: number, Profile: profile, RingTimeout: ring}

@@ -350,6 +350,7 @@ kind = "fxs"
 	}
 }
 
+// TestNumbers is C-52 with the rules of the box.
 func TestNumbers(t *testing.T) {
 	de := newNumbers(config.Box{CountryCode: "49", AreaCode: "30", TrunkPrefix: "0", InternationalPrefix: "00"})
 	us := newNumbers(config.Box{CountryCode: "1", AreaCode: "212", TrunkPrefix: "1", InternationalPrefix: "011"})

@@ -68,6 +68,8 @@ func (l *logs) Write(p []byte) (int, error) {
 }
 func (l *logs) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.lines.String() }
 
+// TestRealmFollowsTheUserLocation: C-127, C-128; odd and missing headers, C-136,
+// C-137.
 func TestRealmFollowsTheUserLocation(t *testing.T) {
 	for _, c := range []struct{ header, realm, alarm string }{
 		{"X-MS-USERLOCATION: internal", "lan", ""}, {"x-ms-userlocation: INTERNAL", "lan", ""}, {"X-Ms-UserLocation: external", "wan", ""},
@@ -272,6 +274,7 @@ func TestC42RouteSetAndOddTargets(t *testing.T) {
 	}
 }
 
+// TestRefusedTrunkAnswers503 is our part of C-144.
 func TestRefusedTrunkAnswers503(t *testing.T) {
 	b := newBox(t).run()
 	c, l := b.answered(b.inbound(""))
@@ -295,6 +298,8 @@ func TestRefusedTrunkAnswers503(t *testing.T) {
 	b.leg()
 }
 
+// TestC74C75Reinvites: also what an offerless one of ours (C-70) and a forgotten
+// dialog (C-78) come to.
 func TestC74C75Reinvites(t *testing.T) {
 	b := newBox(t).run()
 	in := b.inbound("")

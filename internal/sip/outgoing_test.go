@@ -10,6 +10,7 @@ import (
 	"localloop/internal/call"
 )
 
+// Its end is a busy that carriers take for congestion, C-60.
 func TestC50C51C67C68OutgoingInvite(t *testing.T) {
 	b := newBox(t).run()
 	l, inv := b.dialled()
@@ -51,6 +52,7 @@ func TestC51NumbersThatMicrosoftCannotFind(t *testing.T) {
 	}
 }
 
+// TestWithheldNumberIsAssertedToMicrosoftOnly is C-43 for calls of ours.
 func TestWithheldNumberIsAssertedToMicrosoftOnly(t *testing.T) {
 	b := newBox(t).run()
 	_, err := b.e.Dial(t.Context(), call.Target{Name: "teams", Number: "+4915550123"},
@@ -363,7 +365,7 @@ func TestDialBeforeRun(t *testing.T) {
 	}
 }
 
-// The offer guessed that the user is in the building; the 200 knows (C-116).
+// The offer guessed that the user is in the building; the 200 knows (C-133, C-135).
 func TestAnswerTellsWhereTheUserIs(t *testing.T) {
 	for _, c := range []struct{ header, realm string }{
 		{"X-MS-UserLocation: external", "wan"}, {"X-MS-UserLocation: Internal", "lan"}, {"X-NONE: 1", "wan"},

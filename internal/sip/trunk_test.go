@@ -207,6 +207,7 @@ func TestPlainTrunkHealth(t *testing.T) {
 	eventually(t, "up again", func() bool { return b.e.Healthy("carrier") })
 }
 
+// TestHoldFormsOfCarriers: each form is a hold, C-69.
 func TestHoldFormsOfCarriers(t *testing.T) {
 	b, s := plain(t, "udp")
 	b.run()
@@ -329,7 +330,7 @@ func (s *script) inStep(to net.Addr) {
 	s.t.Fatal("the box does not answer any more")
 }
 
-// TestTenThousandMalformedMessages: a call that runs is not harmed, nothing is
+// TestTenThousandMalformedMessages (C-151): a call that runs is not harmed, nothing is
 // left behind.
 func TestTenThousandMalformedMessages(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
