@@ -28,6 +28,7 @@ func (t Teams) Profile(box Box, internal bool) sdp.Profile {
 		return p
 	}
 	p.ICE = sdp.LiteICE
+	p.DeadAfter, p.DeadSilent, p.RestartWithin = t.Failover.DeadAfter, t.Failover.DeadSilent, t.Failover.RestartWithin
 	if internal && t.InternalRealm != "" && t.InternalRealm != t.ExternalRealm {
 		p.Realm, p.Fallback = t.InternalRealm, t.ExternalRealm
 	}
