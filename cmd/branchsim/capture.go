@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"localloop/internal/media/mediatest"
 )
 
 // capture counts the box's packets on the interfaces, outside edged: RTP to and
@@ -38,24 +40,29 @@ type tap struct {
 // openCapture opens packet sockets where the kernel permits it.
 func openCapture(o *options) *capture {
 	c := &capture{o: o}
-	names := []string{"lo"}
+	type place struct{ netns, name string }
+	places := []place{{"", "lo"}}
 	if !o.loopback() {
-		names = names[:0]
-		for _, n := range []string{o.LANIf, o.WANIf} {
-			if n != "" {
-				names = append(names, n)
-			}
-		}
+		places = []place{{o.LANNetns, o.LANIf}, {"", o.WANIf}}
 	}
-	for _, name := range names {
-		t, err := openTap(name)
+	for _, p := range places {
+		if p.name == "" {
+			continue
+		}
+		err := mediatest.InNetns(p.netns, func() error {
+			t, err := openTap(p.name)
+			if err != nil {
+				return err
+			}
+			t.loopback = o.loopback()
+			c.sockets = append(c.sockets, t)
+			return nil
+		})
 		if err != nil {
-			c.why = fmt.Sprintf("no packet capture on %s: %v", name, err)
+			c.why = fmt.Sprintf("no packet capture on %s: %v", p.name, err)
 			c.close()
 			return c
 		}
-		t.loopback = o.loopback()
-		c.sockets = append(c.sockets, t)
 	}
 	c.on = true
 	return c

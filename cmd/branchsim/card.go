@@ -46,31 +46,7 @@ func newLineCard(path string, log *slog.Logger) (*lineCard, error) {
 
 func (c *lineCard) run(ctx context.Context) error { return c.card.Run(ctx) }
 
-// linked waits until the box serves the line: the link being up is not enough, a
-// lifted phone hears dial tone.
-func (c *lineCard) linked(ctx context.Context) error {
-	if err := c.card.WaitLink(ctx, true); err != nil {
-		return err
-	}
-	for {
-		if served, err := c.dialTone(ctx); served || err != nil {
-			return err
-		}
-	}
-}
-
-// dialTone lifts the phone for a moment.
-func (c *lineCard) dialTone(ctx context.Context) (bool, error) {
-	c.phone().Lift()
-	soon, cancel := context.WithTimeout(ctx, 3*time.Second)
-	err := c.phone().WaitDialTone(soon)
-	cancel()
-	c.phone().HangUp()
-	if werr := c.phone().WaitOnHook(ctx); werr != nil {
-		return false, werr
-	}
-	return err == nil, c.idle(ctx)
-}
+func (c *lineCard) linked(ctx context.Context) error { return c.card.WaitReady(ctx) }
 
 func (c *lineCard) phone() *analogtest.Phone { return c.card.Phone(0) }
 

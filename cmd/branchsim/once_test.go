@@ -222,7 +222,7 @@ func runOnce(t *testing.T, net byte, lim limits, change func(*standIn)) (lastLin
 		change(s)
 	}
 	out.Reset()
-	runErr := once(term, func(use func(context.Context, *lab) error) error {
+	runErr := once(term, standardCalls, func(use func(context.Context, *lab) error) error {
 		return withBranch(t.Context(), o, term, o.logger(&errOut), s, use)
 	})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")

@@ -64,8 +64,12 @@ func (h health) Usable(name string) (ok bool, why string) {
 
 func (h health) lineUsable(name string) (ok bool, why string) {
 	for _, s := range h.d.analog.Status() {
-		if s.Line == name && !s.LinkUp {
+		switch {
+		case s.Line != name || s.InService:
+		case !s.LinkUp:
 			return false, s.LinkFault
+		default:
+			return false, s.LastFault
 		}
 	}
 	return true, ""

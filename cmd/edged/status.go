@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,9 +23,11 @@ func (d *daemon) Status() web.Status {
 	cfg, now := d.config.Load(), time.Now()
 	s := web.Status{
 		Box: cfg.Box.Name, Version: versionText(), Since: d.since, Now: now, Config: *d.loaded.Load(),
-		Trunks: trunks(d.sip.Status(), now), Lines: lines(d.analog.Status()), Calls: liveCalls(d.calls.Calls()),
+		Trunks: trunks(d.sip.Status(), now), Calls: liveCalls(d.calls.Calls()),
 		Last: records(d.cdr.Last(lastCalls)), Media: d.mediaStatus(), Marks: d.markStatus(),
 	}
+	bank := d.analog.Status()
+	s.Lines, s.Cards = lines(bank), cards(bank)
 	for _, l := range d.watch.Links() {
 		s.Links = append(s.Links, web.Link{Name: l.Name, Up: l.Up})
 	}
@@ -35,7 +38,8 @@ func (d *daemon) Status() web.Status {
 func trunks(list []sip.TrunkStatus, now time.Time) []web.Trunk {
 	out := make([]web.Trunk, 0, len(list))
 	for _, t := range list {
-		w := web.Trunk{Name: t.Name, Kind: t.Kind, Up: t.Up, Why: strings.Join(t.Alarms, "; "), Certificate: t.Certificate}
+		w := web.Trunk{Name: t.Name, Kind: t.Kind, Up: t.Up, Why: strings.Join(t.Alarms, "; "), Certificate: t.Certificate,
+			Dropped: map[string]uint64{"malformed": t.Malformed, "untrusted": t.Untrusted, "handshake": t.Handshakes, "stray": t.Stray, "panic": t.Panics}}
 		if t.Refusing.After(now) {
 			w.Refusing = fmt.Sprintf("%s, for another %s", t.Why, t.Refusing.Sub(now).Round(time.Second))
 		}
@@ -50,14 +54,30 @@ func trunks(list []sip.TrunkStatus, now time.Time) []web.Trunk {
 func lines(list []analog.LineStatus) []web.Line {
 	out := make([]web.Line, 0, len(list))
 	for _, l := range list {
-		w := web.Line{Name: l.Line, Card: l.Card, Kind: l.Kind, Number: l.Number, State: l.State, Hook: "on-hook", Link: l.LinkUp, Fault: l.LastFault}
+		w := web.Line{Name: l.Line, Card: l.Card, Kind: l.Kind, Number: l.Number, State: l.State, Hook: "on-hook", Link: l.LinkUp}
 		if l.OffHook {
 			w.Hook = "off-hook"
 		}
-		if !l.LinkUp {
+		switch {
+		case !l.LinkUp:
 			w.Fault = l.LinkFault
+		case !l.InService:
+			w.Fault = l.LastFault
 		}
 		out = append(out, w)
+	}
+	return out
+}
+
+// cards lists the cards that have lines; the lines of one card agree.
+func cards(list []analog.LineStatus) []web.Card {
+	out := []web.Card{}
+	for _, l := range list {
+		if slices.ContainsFunc(out, func(k web.Card) bool { return k.Name == l.Card }) {
+			continue
+		}
+		out = append(out, web.Card{Name: l.Card, Up: l.LinkUp, Fault: l.LinkFault, Firmware: l.Link.Firmware, Sessions: l.Link.Sessions,
+			Dropped: map[string]uint64{"bad": l.Link.Bad, "room": l.Link.Dropped, "malformed": l.Link.Malformed}})
 	}
 	return out
 }

@@ -458,12 +458,15 @@ func TestWrongKindAndFaults(t *testing.T) {
 		c := r.cards["card1"]
 		c.Event(0, 0x10, 2, 1)
 		time.Sleep(50 * time.Millisecond)
-		if st := r.bank.Status()[0]; st.State != "out of service" || st.LastFault != "line fault: short" {
+		if st := r.bank.Status()[0]; st.State != "out of service" || st.InService || st.LastFault != "line fault: short" {
 			t.Fatalf("%+v", st)
 		}
 		c.Event(0, 0x10, 2, 0)
 		time.Sleep(50 * time.Millisecond)
 		r.wantState("desk", "idle")
+		if st := r.bank.Status()[0]; !st.InService {
+			t.Fatalf("%+v", st)
+		}
 	})
 }
 

@@ -70,6 +70,14 @@ func (l *line) state() string {
 	return l.fxs.state.String()
 }
 
+// serves reports that the line is in service.
+func (l *line) serves() bool {
+	if l.exchange() {
+		return l.fxo.state != fxoDown
+	}
+	return l.fxs.state != fxsDown
+}
+
 // free reports that nothing goes on: the line may be changed or removed.
 func (l *line) free() bool {
 	if l.exchange() {

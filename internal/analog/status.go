@@ -14,6 +14,7 @@ type LineStatus struct {
 	Kind      string
 	Number    string
 	State     string // idle, ringing, in call …
+	InService bool   // the card answers and has the line without a fault
 	OffHook   bool
 	LinkUp    bool
 	LinkFault string // why the card is not up
@@ -22,9 +23,10 @@ type LineStatus struct {
 	// Frames of PCM from and to the line, lost ones from the card, and those
 	// that the call did not provide in time.
 	Heard, Spoken, Lost, Starved uint64
-	LastFault                    string
-	LastFaultAt                  time.Time
-	Link                         LinkStatus // of the card
+	// LastFault stays when the line is back in service.
+	LastFault   string
+	LastFaultAt time.Time
+	Link        LinkStatus // of the card
 }
 
 // LinkStatus is the counters of a card's link.
@@ -67,7 +69,7 @@ func (c *card) publish() {
 		v := l.voice
 		list = append(list, LineStatus{
 			Line: l.conf.Name, Card: c.name, Channel: l.conf.Channel, Kind: l.conf.Kind, Number: l.conf.Number,
-			State: l.state(), OffHook: l.offHook, LinkUp: c.session.Up(), LinkFault: c.linkFault(),
+			State: l.state(), InService: l.serves(), OffHook: l.offHook, LinkUp: c.session.Up(), LinkFault: c.linkFault(),
 			Calls: l.calls, Flashes: l.flashes,
 			Heard: v.heard.Load(), Spoken: v.spoken.Load(), Lost: v.lost.Load(), Starved: v.starve.Load(),
 			LastFault: l.fault, LastFaultAt: l.faultAt, Link: ls,

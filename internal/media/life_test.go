@@ -263,3 +263,44 @@ func TestRefusedMoveLeavesEverythingAsItWas(t *testing.T) {
 		t.Errorf("%+v", x)
 	}
 }
+
+func TestShortPauseAfterAKernelEventIsForgiven(t *testing.T) {
+	r := newRig(t)
+	a, b := two(t, r, []sdp.Codec{codecA}, []sdp.Codec{codecA})
+	r.run(time.Second, both(a, b))
+	r.e.PathBroken("lan", netip.Addr{}, "link lan0 down")
+	r.run(160*time.Millisecond, nil)
+	r.run(time.Second, both(a, b))
+	if d := countEvents[VoiceDead](r); len(d) != 0 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestManyMovesLeaveNoPortBehind(t *testing.T) {
+	r := newRig(t)
+	a, b := two(t, r, []sdp.Codec{codecA}, []sdp.Codec{codecA})
+	for i := range 6 {
+		prof := plainProfile
+		if i%2 == 0 {
+			prof.Realm = "wan"
+		}
+		d, err := r.b.OfferTo("b", prof)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.b.Answered("b", b.describe(codecA)); err != nil {
+			t.Fatal(err)
+		}
+		b.to = r.ours(d)
+		r.run(50*time.Millisecond, func(int) { a.talk() })
+	}
+	r.close()
+	for _, s := range r.e.Stats().Realms {
+		if s.PortsFree != 50 {
+			t.Errorf("%+v", s)
+		}
+	}
+	if n := len(r.loop.socks); n != 0 {
+		t.Errorf("%d sockets are open", n)
+	}
+}

@@ -138,8 +138,9 @@ func TestC97KeysOfAPhoneBecomeEventsAndTheToneIsSuppressed(t *testing.T) {
 			t.Errorf("event at %d has %d end packets", ts, n)
 		}
 	}
-	if loud > 4*40*time.Millisecond {
-		t.Errorf("tones leak for %v over four keys, 40 ms each are allowed", loud)
+	// C-97 allows 40 ms for each; muting at the first suspicion leaves about ten.
+	if loud > 4*15*time.Millisecond {
+		t.Errorf("tones leak for %v over four keys", loud)
 	}
 	heard := countEvents[DigitHeard](r)
 	if len(heard) != 4 || heard[0].Leg != "line" || heard[3].Digit.Digit != '#' {

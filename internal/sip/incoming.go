@@ -10,7 +10,7 @@ import (
 // incoming starts the leg of an INVITE that was answered with 100.
 func (g *leg) incoming(s *serverTx) {
 	g.invite = s
-	g.t.enter(g, legKey(s.m.callID, g.localTag), legKey(s.m.callID, "\x00"+s.m.from.tag()))
+	g.t.enter(g, legKey(s.m.callID, g.localTag), mergeKey(s.m))
 	if !g.start(func() { g.setup(s) }) {
 		g.t.drop(g)
 		s.respond(503, g.localTag, nil, "", nil)
@@ -63,8 +63,8 @@ func (g *leg) refuseInvite(status int, c call.Cause) {
 	g.invite.respond(status, g.localTag, []field{reasonField(c, false)}, "", nil)
 }
 
-// realm chooses the profile by where Microsoft says its user is (C-116 and the
-// table of §6.4, rows i and j). Whatever is not plainly internal is external: an
+// realm chooses the profile by where Microsoft says its user is (Microsoft:
+// Configure Local Media Optimization, the central SBC). Whatever is not plainly internal is external: an
 // external user never reaches the internal address, and an internal one still
 // reaches the external.
 func (t *trunk) realm(h *call.TeamsHeaders, log logger) sdp.Profile {

@@ -458,3 +458,50 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		}
 	}
 }
+
+// TestManyCallsAtOnce: calls on a few connections end without a trace.
+func TestManyCallsAtOnce(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	const n = 60
+	in := [4]got{b.inbound("127.0.0.2"), b.inbound("127.0.0.3"), b.inbound("127.0.0.4"), b.inbound("127.0.0.5")}
+	calls := make(map[string]*caller)
+	for i := range n {
+		c := b.invite(in[i%4], sdpText(1))
+		calls[c.id] = c
+	}
+	legs := make([]call.Leg, n)
+	for i := range legs {
+		legs[i], _ = b.leg()
+		legs[i].Send(call.Progress{Ringing: true})
+		legs[i].Send(call.Answer{Description: describe(t, 2)})
+	}
+	acked, ended := 0, 0
+	for ended < n {
+		g := b.tp[0].expect("")
+		c := calls[get(g.text, "Call-ID")]
+		switch {
+		case c == nil:
+			t.Fatal(g.text)
+		case strings.HasPrefix(g.text, "SIP/2.0 200") && strings.HasSuffix(get(g.text, "CSeq"), "INVITE"):
+			if c.their == "" {
+				c.their = tagOf(get(g.text, "To"))
+				c.request("ACK", "")
+				acked++
+				c.request("BYE", "")
+			}
+		case strings.HasPrefix(g.text, "SIP/2.0 200"):
+			ended++
+		}
+	}
+	for _, l := range legs {
+		gone(t, l)
+	}
+	eventually(t, "no leg left", func() bool { return b.e.Status()[0].Legs == 0 })
+	tr := b.e.trunks[0]
+	eventually(t, "no transaction left", func() bool {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return len(tr.servers) == 0 && len(tr.legs) == 0
+	})
+}

@@ -17,6 +17,8 @@ var (
 	trunkDesc     = desc("trunk_up", "1 if the trunk takes calls.", "trunk", "kind")
 	peerDesc      = desc("trunk_peer_up", "1 if the proxy or host answers OPTIONS.", "trunk", "peer")
 	certDesc      = desc("trunk_certificate_expires_seconds", "Expiry of the trunk's certificate, Unix time.", "trunk")
+	messagesDesc  = desc("trunk_dropped_total", "Messages, connections and handshakes of a trunk that were not taken, by reason.", "trunk", "reason")
+	cardDesc      = desc("card_frames_dropped_total", "Frames of a line card that were not used, by reason.", "card", "reason")
 	lineDesc      = desc("line_up", "1 if the line's card answers and the line has no fault.", "line", "kind")
 	callsDesc     = desc("calls", "Live calls by state.", "state")
 	legsDesc      = desc("media_legs", "Live media legs.")
@@ -32,7 +34,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{upDesc, trunkDesc, peerDesc, certDesc, lineDesc, callsDesc, legsDesc, sentDesc,
+	for _, d := range []*prometheus.Desc{upDesc, trunkDesc, peerDesc, certDesc, messagesDesc, cardDesc, lineDesc, callsDesc, legsDesc, sentDesc,
 		receivedDesc, portsDesc, droppedDesc, markedDesc, appliedDesc, linkDesc, reloadBadDesc} {
 		ch <- d
 	}
@@ -55,6 +57,14 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		if !t.Certificate.IsZero() {
 			gauge(certDesc, float64(t.Certificate.Unix()), t.Name)
+		}
+		for why, n := range t.Dropped {
+			count(messagesDesc, n, t.Name, why)
+		}
+	}
+	for _, k := range s.Cards {
+		for why, n := range k.Dropped {
+			count(cardDesc, n, k.Name, why)
 		}
 	}
 	for _, l := range s.Lines {

@@ -12,6 +12,7 @@ type Status struct {
 	Config  ConfigState   `json:"config"`
 	Trunks  []Trunk       `json:"trunks"`
 	Lines   []Line        `json:"lines"`
+	Cards   []Card        `json:"cards"`
 	Calls   []Call        `json:"calls"`
 	Last    []Record      `json:"lastCalls"`
 	Marks   Marks         `json:"marks"`
@@ -36,6 +37,10 @@ type Trunk struct {
 	Refusing    string    `json:"refusing,omitempty"` // why new calls get 503 at present
 	Peers       []Peer    `json:"peers"`
 	Certificate time.Time `json:"certificateExpires,omitzero"`
+	// Dropped counts what was not taken from the network, by reason: malformed
+	// (messages), untrusted (connections and datagrams from elsewhere), handshake
+	// (TLS), stray (responses that nobody waited for), panic.
+	Dropped map[string]uint64 `json:"dropped,omitempty"`
 }
 
 // Peer is one proxy or host of a trunk.
@@ -57,6 +62,18 @@ type Line struct {
 	Hook   string `json:"hook"`
 	Link   bool   `json:"link"` // the card answers
 	Fault  string `json:"fault,omitempty"`
+}
+
+// Card is the link to one line card.
+type Card struct {
+	Name     string `json:"name"`
+	Up       bool   `json:"up"`
+	Fault    string `json:"fault,omitempty"`
+	Firmware string `json:"firmware,omitempty"`
+	Sessions uint64 `json:"sessions"` // begun
+	// Dropped counts frames that were not used, by reason: bad (check sequence,
+	// length, framing; since the port was opened), room, malformed.
+	Dropped map[string]uint64 `json:"dropped"`
 }
 
 // Call is one live call.

@@ -401,6 +401,19 @@ func (c *Card) WaitLink(ctx context.Context, up bool) error {
 	return c.w.await(ctx, fmt.Sprintf("link up %t", up), func() bool { return c.link.up == up })
 }
 
+// WaitReady returns when a host has begun a session and has acknowledged the
+// state of every channel: only then does it know the card's lines.
+func (c *Card) WaitReady(ctx context.Context) error {
+	return c.w.await(ctx, "the host to know the lines", func() bool {
+		for _, q := range c.link.waiting {
+			if len(q) > 0 {
+				return false
+			}
+		}
+		return c.link.up
+	})
+}
+
 // WaitStream returns when channel n streams, or, for on false, when it does not.
 func (c *Card) WaitStream(ctx context.Context, n int, on bool) error {
 	return c.w.await(ctx, fmt.Sprintf("stream on channel %d %t", n, on), func() bool { return c.ports[n].base().stream.on == on })

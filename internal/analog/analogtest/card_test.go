@@ -416,3 +416,31 @@ func TestA37DamagedLineLosesNoEvent(t *testing.T) {
 		})
 	}
 }
+
+func TestReadyOnlyWhenTheHostKnowsEveryLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h, stop := bench(t, CardOptions{Channels: fxs(2)})
+		defer stop()
+		if err := c.WaitReady(limit(t)); err != nil {
+			t.Fatal(err)
+		}
+		h.mu.Lock()
+		h.noAck = true
+		h.mu.Unlock()
+		h.hello(0x11223344) // the session is up at once, its STATEs are not acknowledged
+		if err := c.WaitLink(limit(t), true); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(limit(t), 300*time.Millisecond)
+		defer cancel()
+		if err := c.WaitReady(ctx); err == nil {
+			t.Fatal("ready, though the host has acknowledged no line's state")
+		}
+		h.mu.Lock()
+		h.noAck = false
+		h.mu.Unlock()
+		if err := c.WaitReady(limit(t)); err != nil { // the STATEs are repeated
+			t.Fatal(err)
+		}
+	})
+}

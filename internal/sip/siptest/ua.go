@@ -68,7 +68,6 @@ type transaction struct {
 	mu      sync.Mutex
 	stop    chan struct{}
 	stopped bool
-	final   bool
 }
 
 func newUA(name string, upper bool, t1 time.Duration, log *slog.Logger) *ua {
