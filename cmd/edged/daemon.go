@@ -88,6 +88,7 @@ func build(cfg *config.Config, log *slog.Logger) (_ *daemon, err error) {
 	}
 	d.calls = call.New(call.Options{
 		Router: router{d}, Dialer: dialers{d.sip, d.analog}, Bridges: bridges{d.media},
+		Limits:   call.Limits{Seize: cfg.Calls.Seize, TryNext: cfg.Calls.TryNext, Ring: cfg.Calls.Ring, Lost: cfg.Calls.Lost},
 		MaxCalls: cfg.Box.MaxCalls, Ended: d.ended, Trouble: d.voiceTrouble, Log: log.With("part", "call"),
 	})
 	if d.kernel, err = qos.NewNetlink(); err != nil {
