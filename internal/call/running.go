@@ -8,10 +8,11 @@ import (
 
 // update takes a new offer of a leg. One that comes while ours is out is
 // refused: ours waits behind it in the leg and would be of a state that is gone
-// (RFC 3261 §14.2). The peer repeats its own.
+// (RFC 3261 §14.2). The peer repeats its own. Before the answer the offer of the
+// INVITE is still open.
 func (m *machine) update(s *side, u Update) []action {
 	acts := noteTeams(u.Teams)
-	if s.asked {
+	if s.asked || m.phase == seeking {
 		return append(acts, doSend{s.leg, Refuse{Cause: RequestPending}})
 	}
 	p := s.profile
@@ -40,7 +41,7 @@ func (m *machine) agreed(leg string, p sdp.Profile, hold, asked bool) []action {
 	}
 	changed := s.held != hold
 	s.profile, s.held, s.asked = p, hold, asked
-	if m.phase == seeking || !changed {
+	if !changed {
 		return nil
 	}
 	acts := m.sound()
@@ -206,7 +207,7 @@ func (m *machine) missed(s *side) []action {
 	if to == "" { // signalling has led the peer elsewhere, its voice did not follow
 		to = s.profile.Realm
 	}
-	if to == "" || to == home || to == s.shunned {
+	if to == "" || to == home {
 		return m.lose(s, s.dead)
 	}
 	p := s.profile
