@@ -114,8 +114,9 @@ func (c *capture) run(ctx context.Context) {
 					}
 					return
 				}
+				ll, ok := from.(*unix.SockaddrLinklayer)
 				// On loopback each packet is seen leaving and arriving.
-				if ll, ok := from.(*unix.SockaddrLinklayer); ok && t.loopback && ll.Pkttype == unix.PACKET_OUTGOING {
+				if !ok || ll.Protocol != unix.ETH_P_IP<<8&0xff00|unix.ETH_P_IP>>8 || t.loopback && ll.Pkttype == unix.PACKET_OUTGOING {
 					continue
 				}
 				c.packet(buf[:n])

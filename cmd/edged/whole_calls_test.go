@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -113,6 +114,7 @@ func (r *wholeRig) recorded(source, target, mediaPath string) {
 }
 
 func TestWholeTeamsAndPhone(t *testing.T) {
+	t.Parallel()
 	r := newWhole(t)
 	r.sub("internal user calls the phone by the LAN", func(t *testing.T) {
 		p := r.lifts(0)
@@ -122,6 +124,16 @@ func TestWholeTeamsAndPhone(t *testing.T) {
 		r.phoneHears(p, wholeTeamsHz)
 		if path(c) != "lan" {
 			t.Errorf("voice by %q", path(c))
+		}
+		// As loud as spoken, both ways: no gain is configured.
+		from := time.Now()
+		r.must(c.Media().WaitPackets(r.within(wholePatience), c.Media().Stats().Received+25))
+		if share, level := mediatest.ToneShare(c.Media().Recording(from), wholePhoneHz); share < 0.9 || math.Abs(level-wholeLevel) > 1.5 {
+			t.Errorf("Teams hears the phone at %.1f dBm0 (share %.2f), want %d", level, share, wholeLevel)
+		}
+		pcm := p.Recording()
+		if level := analogtest.Level(pcm[max(0, len(pcm)-3200):]); math.Abs(level-wholeLevel) > 1.5 {
+			t.Errorf("the phone hears Teams at %.1f dBm0, want %d", level, wholeLevel)
 		}
 		if n := c.Media().Stats().Paths["wan"]; n.Sent[mediatest.RTP]+n.Received[mediatest.RTP] != 0 {
 			t.Errorf("RTP on the WAN: %+v", n)
