@@ -246,7 +246,8 @@ type VoiceDead struct {
 }
 
 // VoiceAlive reports the first voice from a leg, and voice again after VoiceDead
-// or after the leg moved to another realm.
+// or after the leg moved to another realm. After a move with ICE a checked pair
+// is enough: the peer may be muted.
 type VoiceAlive struct {
 	Leg   string
 	Realm string

@@ -184,6 +184,14 @@ func (v *checker) rest() {
 			v.fault(p, "%s stands twice", n)
 		}
 	}
+	k := &v.c.Calls
+	v.between("calls.seize", k.Seize, time.Second, 9*time.Second) // C-38
+	v.between("calls.try_next", k.TryNext, 500*time.Millisecond, 9*time.Second)
+	if k.TryNext >= k.Seize {
+		v.fault("calls.try_next", "%v is not less than seize, %v: no second target would be tried", k.TryNext, k.Seize)
+	}
+	v.between("calls.ring", k.Ring, 5*time.Second, 10*time.Minute)
+	v.between("calls.lost", k.Lost, time.Second, 5*time.Minute)
 	m := &v.c.Media
 	v.between("media.jitter_min", m.JitterMin, 0, time.Second)
 	v.between("media.jitter_max", m.JitterMax, 20*time.Millisecond, 2*time.Second)

@@ -10,6 +10,7 @@ import (
 // setDefaults fills what does not depend on other keys, before the file is read.
 func (c *Config) setDefaults() {
 	c.Box.setDefaults()
+	c.Calls.setDefaults()
 	c.QoS.setDefaults()
 	c.Media.setDefaults()
 	c.CDR.setDefaults()
@@ -48,6 +49,13 @@ func (s *SIP) setDefaults() {
 }
 
 func (c *Card) setDefaults() { c.Baud = 921600 }
+
+func (c *Calls) setDefaults() {
+	c.Seize = 6 * time.Second
+	c.TryNext = 4 * time.Second
+	c.Ring = 2 * time.Minute
+	c.Lost = 5 * time.Second
+}
 
 func (q *QoS) setDefaults() { q.Voice, q.Signalling = EF, AF41 }
 

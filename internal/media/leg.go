@@ -243,6 +243,10 @@ func (l *leg) moveTo(now time.Time) {
 	l.moves = append(l.moves, m)
 	l.life.moved(now)
 	l.rtcp.soon(now)
+	if l.cur.selected {
+		// A checked pair is proof enough: a muted peer sends no voice for a while.
+		l.v.events(VoiceAlive{Leg: l.name, Realm: l.cur.port.realm.name})
+	}
 	if old.port == l.cur.port {
 		if old.agent != nil && old.agent != l.cur.agent {
 			l.v.end(old.agent)

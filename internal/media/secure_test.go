@@ -385,5 +385,9 @@ func TestC117NominationMovesThePathAlsoWhenThePeerIsSilent(t *testing.T) {
 		r.pump()
 		return toX() == 1 && x.packets[len(x.packets)-1].from == x.to
 	})
+	// The call waits for word that the move went well; a muted peer's checks must do.
+	if alive := countEvents[VoiceAlive](r); len(alive) == 0 || alive[len(alive)-1] != (VoiceAlive{Leg: "a", Realm: "wan"}) {
+		t.Errorf("after the move of a silent peer: %+v", alive)
+	}
 	unbroken(t, "a", x.packets)
 }

@@ -159,9 +159,12 @@ func (g *leg) onCancel(s *serverTx, m *message) {
 	g.release(c, "")
 }
 
-// heldBy reports whether a description asks for hold: one way, inactive, or the
-// old form with an unspecified address (C-69).
-func heldBy(d *sdp.Description) bool { return d != nil && d.Held() }
+// heldBy reports whether a description leaves the other party without any
+// voice: inactive, or the old form with an unspecified address (C-69). A peer
+// that sends only has music of its own, which ours must not cover (C-71).
+func heldBy(d *sdp.Description) bool {
+	return d != nil && d.Held() && (!d.Direction.Sends() || d.RTP.Addr().IsUnspecified())
+}
 
 // times are the timers of a trunk. Tests shorten them.
 type times struct {

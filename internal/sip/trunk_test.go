@@ -220,12 +220,12 @@ func TestHoldFormsOfCarriers(t *testing.T) {
 		body string
 		hold bool
 	}{
-		{sdpText(2, "a=sendonly"), true}, {sdpText(3), false}, {sdpText(4, "a=inactive"), true}, {sdpText(5, "a=sendrecv"), false},
+		{sdpText(2, "a=sendonly"), false}, {sdpText(3), false}, {sdpText(4, "a=inactive"), true}, {sdpText(5, "a=sendrecv"), false},
 		{strings.ReplaceAll(sdpText(6), "c=IN IP4 192.0.2.10", "c=IN IP4 0.0.0.0"), true},
 	} {
 		c.request("INVITE", h.body)
 		if u := want[call.Update](t, l); u.Hold != h.hold {
-			t.Errorf("C-69 %d: %+v", i, u)
+			t.Errorf("C-69, C-71 %d: %+v", i, u)
 		}
 		l.Send(call.Answer{Description: describe(t, 3)})
 		s.until("SIP/2.0 200")
