@@ -148,6 +148,7 @@ func (g *leg) onCancel(s *serverTx, m *message) {
 	s.respond(487, g.localTag, nil, "", nil)
 	if s == g.reIn {
 		g.reIn = nil // the call's answer to it will find nothing to answer
+		g.nextUpdate()
 		return
 	}
 	c := call.OriginatorCancelled

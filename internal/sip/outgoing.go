@@ -301,7 +301,7 @@ func (g *leg) acknowledge(d *dialog, cseq uint32) func() {
 			if err := f.WriteMsg(req); err != nil {
 				g.log.Warn("ACK not sent", "error", err)
 			}
-		})
+		}, nil)
 	}
 }
 

@@ -2,7 +2,6 @@ package sip
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -274,7 +273,13 @@ func (t *trunk) inDialog(s *serverTx, g *leg) {
 		s.respond(481, "", nil, "", nil)
 		return
 	}
-	g.post(func() { g.onRequest(s) })
+	switch {
+	case g.post(func() { g.onRequest(s) }):
+	case g.finished():
+		s.respond(481, g.localTag, nil, "", nil)
+	default:
+		s.respond(500, g.localTag, nil, "", nil)
+	}
 }
 
 const maxLegs = 1000
@@ -372,42 +377,4 @@ func (t *trunk) order() []*peer {
 		}
 	}
 	return append(up, down...)
-}
-
-// flow finds a way for a request in a dialog. A Teams dialog always goes over a
-// connection of ours to a proxy, never over one that Microsoft opened, never to
-// its Contact (C-13, C-42). On a plain trunk a connection of the peer's will do
-// (some carriers take no new one), and UDP goes to the route's address if that
-// is trusted.
-func (t *trunk) flow(ctx context.Context, d *dialog) (flow, error) {
-	target, _ := d.destination()
-	if !t.teams {
-		if u, err := parseURI(target); err == nil && t.transport == "UDP" {
-			if ip, err := netip.ParseAddr(u.host); err == nil && t.trusted(ip) {
-				port := u.port
-				if port == 0 {
-					port = 5060
-				}
-				return flow{link: t.udp, to: netip.AddrPortFrom(ip, uint16(port))}, nil
-			}
-		}
-		if d.last.link != nil && d.last.alive() {
-			return d.last, nil
-		}
-	}
-	var errs error
-	try := t.order()
-	if d.peer != nil {
-		try = append([]*peer{d.peer}, try...)
-	}
-	for _, p := range try {
-		c, cancel := context.WithTimeout(ctx, t.e.times.connect)
-		f, err := p.flow(c)
-		cancel()
-		if err == nil {
-			return f, nil
-		}
-		errs = errors.Join(errs, err)
-	}
-	return flow{}, errs
 }
