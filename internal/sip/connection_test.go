@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"localloop/internal/call"
+	"localloop/internal/config"
 )
 
 const ping = "OPTIONS sip:edge7.branch.example:5061 SIP/2.0\r\nVIA: SIP/2.0/TLS 52.114.0.99:5061;branch=z9hG4bK%s\r\n" +
@@ -437,4 +438,98 @@ func TestRunReportsASocketThatCannotBeOpened(t *testing.T) {
 	if err := b.e.Run(context.Background()); err == nil || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestHalfAMessageIsNotWaitedFor: who begins a message must end it. Idle
+// connections stay (C-17), those that trickle do not.
+func TestHalfAMessageIsNotWaitedFor(t *testing.T) {
+	b := newBox(t)
+	b.e.times.t1 = 10 * time.Millisecond
+	b.run()
+	idle, slow := b.inbound("127.0.0.2"), b.inbound("127.0.0.3")
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for _, c := range fmt.Sprintf(ping, unique()) {
+			if _, err := slow.c.Write([]byte(string(c))); err != nil {
+				return
+			}
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	select {
+	case <-closed:
+	case <-time.After(liveness):
+		t.Fatal("half a message holds a connection")
+	}
+	idle.write(fmt.Sprintf(ping, unique()))
+	b.tp[0].expect("SIP/2.0 200")
+}
+
+// TestOneSourceCannotTakeAllConnections: the others still get theirs.
+func TestOneSourceCannotTakeAllConnections(t *testing.T) {
+	b := newBox(t).run()
+	var greedy []net.Conn
+	defer func() {
+		for _, c := range greedy {
+			c.Close()
+		}
+	}()
+	// Connections that never begin their handshake.
+	for range maxPerSource + 10 {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		c, err := d.Dial("tcp", b.addr("teams").String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		greedy = append(greedy, c)
+	}
+	eventually(t, "refused", func() bool { return b.e.Status()[0].Untrusted >= 10 })
+	if n := b.e.Status()[0].Untrusted; n != 10 {
+		t.Errorf("%d refused", n)
+	}
+	g := b.inbound("127.0.0.3")
+	g.write(fmt.Sprintf(ping, unique()))
+	b.tp[0].expect("SIP/2.0 200")
+	// Their place is free once they are gone.
+	for _, c := range greedy {
+		c.Close()
+	}
+	eventually(t, "room again", func() bool {
+		c, err := b.tp[0].dial("127.0.0.2", b.addr("teams"), b.clientTLS())
+		return err == nil && c != nil
+	})
+}
+
+// TestApplyClosesConnectionsFromOutside: a source that is allowed no longer
+// cannot go on over the connection that it has. Its calls stay.
+func TestApplyClosesConnectionsFromOutside(t *testing.T) {
+	b := newBox(t).run()
+	teams, box := append([]config.Teams{}, b.e.opt.Teams...), b.e.opt.Box
+	in := b.inbound("127.0.0.9")
+	c, l := b.answered(in)
+	acknowledged(t, l)
+	teams[0].Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/29")}
+	if err := b.e.Apply(teams, nil, box); err != nil {
+		t.Fatal(err)
+	}
+	tr := b.e.trunks[0]
+	eventually(t, "closed", func() bool {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		for k := range tr.links {
+			if !k.ours {
+				return false
+			}
+		}
+		return true
+	})
+	c.g = b.inbound("127.0.0.2")
+	c.request("BYE", "")
+	b.tp[0].until("SIP/2.0 200")
+	gone(t, l)
 }

@@ -509,6 +509,7 @@ func TestGlareLeavesTheTurnToThePeer(t *testing.T) {
 		t.Error(ok.text)
 	}
 	c.request("ACK", "")
+	acknowledged(t, l)
 	g.post(func() { g.repeat(g.reOut) }) // the wait is over
 	again := b.tp[0].expect("INVITE ")
 	if !strings.Contains(bodyOf(again.text), "o=- 7 12 ") {

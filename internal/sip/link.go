@@ -90,8 +90,10 @@ func (l *link) write(b []byte, to netip.AddrPort) error {
 func (l *link) readStream() {
 	defer l.close()
 	buf := make([]byte, 0, 4<<10)
+	var next framer
+	var begun time.Time // of a message that is not whole yet
 	for {
-		n, m, f := frame(buf)
+		n, m, f := next.next(buf)
 		switch {
 		case f != nil && f.close:
 			l.t.fault(l, l.remote, m, f)
@@ -99,6 +101,7 @@ func (l *link) readStream() {
 		case m != nil:
 			l.t.receive(l, l.remote, m, f)
 			buf = append(buf[:0], buf[n:]...)
+			begun = time.Time{}
 			continue
 		case n > 0:
 			if n >= 4 && l.write(crlf, l.remote) != nil { // ping, RFC 5626 §3.5.1
@@ -110,7 +113,18 @@ func (l *link) readStream() {
 		if len(buf) == cap(buf) {
 			buf = append(make([]byte, 0, min(2*cap(buf), maxHead+maxBody+8)), buf...)
 		}
-		if err := l.stream.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+		deadline := time.Now().Add(idleTimeout)
+		switch {
+		case len(buf) == 0:
+			begun = time.Time{}
+		case begun.IsZero():
+			begun = time.Now()
+			fallthrough
+		default:
+			// As long as a transaction would wait for it.
+			deadline = begun.Add(64 * l.t.e.times.t1)
+		}
+		if err := l.stream.SetReadDeadline(deadline); err != nil {
 			return
 		}
 		k, err := l.stream.Read(buf[len(buf):cap(buf)])
@@ -309,14 +323,16 @@ func (t *trunk) listen(ctx context.Context) error {
 }
 
 const (
-	maxInbound       = 512 // connections; Microsoft opens two for each of its proxies (C-17)
+	maxInbound = 512 // connections; Microsoft opens two for each of its proxies (C-17)
+	// maxPerSource leaves room for others when one address opens all it can,
+	// with or without a certificate. A carrier's NAT may hide several hosts.
+	maxPerSource     = 32
 	handshakeTimeout = 10 * time.Second
 )
 
 // accept serves the listener until it is closed. Sources out of the allowed
 // ranges are closed before they may say anything (C-18).
 func (t *trunk) accept(ctx context.Context) {
-	var inbound atomic.Int32
 	for {
 		c, err := t.listener.Accept()
 		if err != nil {
@@ -333,16 +349,40 @@ func (t *trunk) accept(ctx context.Context) {
 			continue
 		}
 		remote := addrPort(c.RemoteAddr())
-		if !t.trusted(remote.Addr()) || inbound.Load() >= maxInbound {
+		if !t.trusted(remote.Addr()) || !t.seat(remote.Addr()) {
 			t.counters.untrusted.Add(1)
 			_ = c.Close()
 			continue
 		}
-		inbound.Add(1)
 		t.wg.Go(func() {
-			defer inbound.Add(-1)
+			defer t.unseat(remote.Addr())
 			t.serve(ctx, c, remote)
 		})
+	}
+}
+
+// seat counts a connection that a peer opens; false if there is no room for it.
+func (t *trunk) seat(a netip.Addr) bool {
+	t.mu.Lock()
+	all, here := t.inbound, t.sources[a]
+	ok := all < maxInbound && here < maxPerSource
+	if ok {
+		t.inbound++
+		t.sources[a]++
+	}
+	t.mu.Unlock()
+	if !ok && t.quiet.Allow() {
+		t.log.Warn("connection refused: too many", "remote", a, "from there", here, "all", all)
+	}
+	return ok
+}
+
+func (t *trunk) unseat(a netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.inbound--
+	if t.sources[a]--; t.sources[a] == 0 {
+		delete(t.sources, a)
 	}
 }
 
@@ -355,8 +395,10 @@ func (t *trunk) serve(ctx context.Context, c net.Conn, remote netip.AddrPort) {
 		cancel()
 		if err != nil {
 			_ = c.Close()
-			t.counters.handshakes.Add(1)
-			t.log.Warn("TLS refused", "remote", remote, "error", err)
+			n := t.counters.handshakes.Add(1)
+			if t.quiet.Allow() {
+				t.log.Warn("TLS refused", "remote", remote, "error", err, "count", n)
+			}
 			return
 		}
 		c = tc

@@ -370,11 +370,7 @@ func TestReleaseDoesNotWaitForAConnection(t *testing.T) {
 	b.e.times.connect = liveness
 	b.run()
 	_, l := b.answered(b.inbound(""))
-	eventually(t, "acknowledged", func() bool {
-		acked := make(chan bool)
-		l.(*leg).post(func() { acked <- l.(*leg).ack == nil })
-		return <-acked
-	})
+	acknowledged(t, l)
 	// Nobody gets a connection: all are being opened, and the old ones are gone.
 	for _, p := range b.e.trunks[0].peers {
 		p.opening <- struct{}{}

@@ -54,6 +54,8 @@ type trunk struct {
 	legs     map[string]*leg // by Call-ID and local tag
 	all      map[*leg]struct{}
 	links    map[*link]struct{}
+	inbound  int                // connections that peers opened, handshakes included
+	sources  map[netip.Addr]int // the same by address
 	refuseTo time.Time
 	refusal  string
 	alarms   []string
@@ -70,6 +72,7 @@ func newTrunk(e *Endpoint, name string) *trunk {
 		e: e, name: name, log: log, sipgoLog: sipgoLogger(log), quiet: rate.NewLimiter(10, 50),
 		servers: make(map[string]*serverTx), clients: make(map[string]*clientTx),
 		legs: make(map[string]*leg), all: make(map[*leg]struct{}), links: make(map[*link]struct{}),
+		sources: make(map[netip.Addr]int),
 	}
 }
 
