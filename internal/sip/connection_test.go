@@ -2,10 +2,13 @@ package sip
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/netip"
 	"strings"
@@ -532,4 +535,43 @@ func TestApplyClosesConnectionsFromOutside(t *testing.T) {
 	c.request("BYE", "")
 	b.tp[0].until("SIP/2.0 200")
 	gone(t, l)
+}
+
+// TestC12AlarmsFollowTheClock: a certificate that was young when it was read
+// still raises its alarm, each time a threshold is passed.
+func TestC12AlarmsFollowTheClock(t *testing.T) {
+	id := &identity{teams: true, now: time.Now}
+	us := newAuthority(t, "public")
+	id.files = us.files(t, us, teamsFQDN)
+	if err := id.load(); err != nil {
+		t.Fatal(err)
+	}
+	end := id.expiry()
+	for left, want := range map[time.Duration]string{
+		31 * 24 * time.Hour: "", 29*24*time.Hour + time.Hour: "ends in 29 days", time.Hour: "ends in 0 days", -time.Hour: "has ended",
+		2000 * time.Hour: "not valid before",
+	} {
+		id.now = func() time.Time { return end.Add(-left) }
+		got := strings.Join(id.alarms(teamsFQDN), "; ")
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%v left: %q, want %q", left, got, want)
+		}
+	}
+}
+
+// TestC10SelfSigned: the usual self-signed certificate, which is no authority.
+func TestC10SelfSigned(t *testing.T) {
+	key := keys()[0]
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: teamsFQDN}, DNSNames: []string{teamsFQDN},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour), BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, _ := x509.ParseCertificate(der)
+	id := &identity{teams: true, now: time.Now}
+	got := strings.Join(id.audit(&tls.Certificate{Certificate: [][]byte{der}, Leaf: leaf}, teamsFQDN), "; ")
+	if !strings.Contains(got, "self-signed") {
+		t.Errorf("%q", got)
+	}
 }

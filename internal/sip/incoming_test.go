@@ -607,3 +607,78 @@ func TestRequestToALegThatEnds(t *testing.T) {
 		return len(tr.servers) <= 1 // the INVITE's, until Timer L
 	})
 }
+
+// TestCallerWhoseConnectionIsLost: a CANCEL still finds the INVITE although a 180
+// could not be sent; an answer that cannot be sent ends the call at once instead
+// of leaving the called party with silence until the ACK is given up.
+func TestCallerWhoseConnectionIsLost(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	lose := func(in got, l call.Leg) {
+		in.c.Close()
+		eventually(t, "connection lost", func() bool {
+			dead := make(chan bool)
+			l.(*leg).post(func() { dead <- !l.(*leg).invite.l.alive() })
+			return <-dead
+		})
+		l.Send(call.Progress{Ringing: true})
+	}
+	in := b.inbound("")
+	b.invite(in, sdpText(1))
+	l, _ := b.leg()
+	lose(in, l)
+	l.Send(call.Answer{Description: describe(t, 2)})
+	if r := gone(t, l); !r.Cause.Is(call.NetworkOutOfOrder) {
+		t.Errorf("%+v", r)
+	}
+
+	in = b.inbound("")
+	c := b.invite(in, sdpText(1))
+	invite := b.tp[0].until("SIP/2.0 100")
+	for get(invite.text, "Call-ID") != c.id {
+		invite = b.tp[0].until("SIP/2.0 100")
+	}
+	l, _ = b.leg()
+	lose(in, l)
+	c.g = b.inbound("")
+	_, branch, _ := strings.Cut(get(invite.text, "Via"), "branch=")
+	branch, _, _ = strings.Cut(branch, ";")
+	c.raw("CANCEL", branch, "")
+	b.tp[0].until("SIP/2.0 200")
+	if r := gone(t, l); !r.Cause.Is(call.OriginatorCancelled) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestLoopsEnd: a call that comes round through others loses a hop each time
+// (RFC 3261 §8.1.1.6, RFC 5393): without that it would take every leg we have.
+func TestLoopsEnd(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	in := b.inbound("")
+	b.invite(in, sdpText(1))
+	_, s := b.leg()
+	if s.MaxForwards != 68 {
+		t.Errorf("Max-Forwards %d", s.MaxForwards)
+	}
+	for received, sent := range map[int]string{0: "70", 68: "67", 2: "1", 200: "70"} {
+		l, err := b.e.Dial(t.Context(), call.Target{Kind: call.ToTrunk, Name: "teams", Number: "+4915550123"},
+			call.Setup{Offer: describe(t, 1), MaxForwards: received})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := get(b.tp[0].until("INVITE ").text, "Max-Forwards"); got != sent {
+			t.Errorf("%d becomes %s, want %s", received, got, sent)
+		}
+		l.Send(call.Release{})
+		gone(t, l)
+	}
+	l, err := b.e.Dial(t.Context(), call.Target{Kind: call.ToTrunk, Name: "teams", Number: "+4915550123"},
+		call.Setup{Offer: describe(t, 1), MaxForwards: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := gone(t, l); r.Cause.Status != 483 {
+		t.Errorf("%+v", r)
+	}
+}

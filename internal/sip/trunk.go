@@ -58,7 +58,6 @@ type trunk struct {
 	sources  map[netip.Addr]int // the same by address
 	refuseTo time.Time
 	refusal  string
-	alarms   []string
 	sequence uint64 // of leg names
 }
 
@@ -129,20 +128,40 @@ func (t *trunk) loadTLS() error {
 	if t.id == nil {
 		return nil
 	}
+	if err := t.id.load(); err != nil {
+		return fmt.Errorf("trunk %s: %w", t.name, err)
+	}
+	t.logAlarms()
+	return nil
+}
+
+// alarms is what is wrong with our certificate now.
+func (t *trunk) alarms() []string {
+	if t.id == nil {
+		return nil
+	}
 	t.mu.Lock()
 	host := t.host
 	t.mu.Unlock()
-	alarms, err := t.id.load(host)
-	if err != nil {
-		return fmt.Errorf("trunk %s: %w", t.name, err)
-	}
-	for _, a := range alarms {
+	return t.id.alarms(host)
+}
+
+func (t *trunk) logAlarms() {
+	for _, a := range t.alarms() {
 		t.log.Error("certificate alarm", "alarm", a)
 	}
-	t.mu.Lock()
-	t.alarms = alarms
-	t.mu.Unlock()
-	return nil
+}
+
+// remind logs the alarms of a certificate that grows old each day (C-12).
+func (t *trunk) remind(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(24 * time.Hour):
+			t.logAlarms()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // run serves the trunk, whose socket is open, until ctx ends; then it hangs up
@@ -157,6 +176,9 @@ func (t *trunk) run(ctx context.Context) {
 	}
 	for _, p := range t.peers {
 		t.wg.Go(func() { p.watch(ctx) })
+	}
+	if t.id != nil {
+		t.wg.Go(func() { t.remind(ctx) })
 	}
 	<-ctx.Done()
 	t.shut()
@@ -199,6 +221,9 @@ func (t *trunk) shut() {
 	}
 	for _, l := range links {
 		l.close()
+	}
+	if t.udp != nil {
+		t.udp.close() // where run never took it up
 	}
 	t.wg.Wait()
 }
