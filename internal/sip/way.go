@@ -34,10 +34,11 @@ func (g *leg) seek() {
 		return
 	}
 	u := g.unsent[0]
+	d := *u.d // the dialog itself stays with the leg, which may refresh it meanwhile
 	g.seeking = true
 	g.open++
 	g.t.wg.Go(func() {
-		f, err := g.t.flow(context.Background(), u.d)
+		f, err := g.t.flow(context.Background(), &d)
 		g.post(func() {
 			g.open--
 			g.seeking = false
