@@ -44,6 +44,10 @@ type Setup struct {
 	Ref string
 	// Teams is what Microsoft's headers said, nil for other peers.
 	Teams *TeamsHeaders
+	// MaxForwards is how many hops the call had left when it came (RFC 3261
+	// §8.1.1.6); 0 where the peer does not count. A leg that carries it on
+	// takes one off, so that a call which comes round through others ends.
+	MaxForwards int
 }
 
 // Party is a calling or called party as shown to the other side.

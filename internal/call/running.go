@@ -193,7 +193,7 @@ func (m *machine) dead(s *side, why string) []action {
 }
 
 // missed looks after a leg from which nothing arrives though it should: the
-// ladder of facts §7.3. The restart in the other realm is our inference from
+// ladder of docs/decisions/failover.md. The restart in the other realm is our inference from
 // the published rules (plain retargeting is not honoured, an ICE restart is).
 func (m *machine) missed(s *side) []action {
 	if m.phase == over || s.dead == "" || s.held || s.moving || s.lost {

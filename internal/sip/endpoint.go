@@ -261,9 +261,10 @@ func (t *trunk) status() TrunkStatus {
 		s.Peers = append(s.Peers, PeerStatus{Name: p.addr(), Up: p.isUp || t.live.Load().every <= 0, LastAnswer: p.answer, Region: p.region, Why: p.why})
 		p.mu.Unlock()
 	}
+	s.Alarms = t.alarms()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.Local, s.Legs, s.Alarms = t.bind, len(t.all), append([]string(nil), t.alarms...)
+	s.Local, s.Legs = t.bind, len(t.all)
 	if t.e.now().Before(t.refuseTo) {
 		s.Refusing, s.Why = t.refuseTo, t.refusal
 	}

@@ -380,3 +380,29 @@ func TestAnswerTellsWhereTheUserIs(t *testing.T) {
 		}
 	}
 }
+
+// TestReleaseDoesNotWaitForAConnection: the owner of a call hears of its end at
+// once, however long the way to the peer takes to open; the BYE follows.
+func TestReleaseDoesNotWaitForAConnection(t *testing.T) {
+	b := newBox(t)
+	b.e.times.connect = liveness
+	b.run()
+	_, l := b.answered(b.inbound(""))
+	acknowledged(t, l)
+	// Nobody gets a connection: all are being opened, and the old ones are gone.
+	for _, p := range b.e.trunks[0].peers {
+		p.opening <- struct{}{}
+		if f, ok := p.standing(); ok {
+			f.close()
+		}
+	}
+	l.Send(call.Update{Offer: describe(t, 10)})
+	l.Send(call.Release{Cause: call.NormalClearing})
+	gone(t, l)
+	for _, p := range b.e.trunks[0].peers {
+		<-p.opening
+	}
+	// In the order in which they were wanted.
+	b.tp[0].until("INVITE ").reply("487 Request Terminated")
+	b.tp[0].until("BYE ").reply("200 OK")
+}

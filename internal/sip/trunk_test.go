@@ -506,3 +506,37 @@ func TestManyCallsAtOnce(t *testing.T) {
 		return len(tr.servers) == 0 && len(tr.legs) == 0
 	})
 }
+
+// TestKeysCannotBeForged: what joins the parts of our keys may stand in none.
+func TestKeysCannotBeForged(t *testing.T) {
+	b, s := plain(t, "udp")
+	b.run()
+	c := b.from(s)
+	c.request("INVITE", sdpText(1))
+	s.until("SIP/2.0 100")
+	b.leg()
+	// The key under which a merged INVITE is found, as a tag.
+	c.their = "\x00" + c.tag + "\x001"
+	c.request("BYE", "")
+	s.until("SIP/2.0 400")
+}
+
+// TestRequestsWithoutTheCookie: a peer of RFC 2543 sends the same Via each time;
+// CSeq tells its requests apart.
+func TestRequestsWithoutTheCookie(t *testing.T) {
+	b, s := plain(t, "udp")
+	b.run()
+	c := b.from(s)
+	c.request("INVITE", sdpText(1))
+	l, _ := b.leg()
+	l.Send(call.Answer{Description: describe(t, 2)})
+	c.their = tagOf(get(s.until("SIP/2.0 200").text, "To"))
+	c.request("ACK", "")
+	for _, digit := range "12" {
+		c.cseq++
+		c.raw("INFO", "1", "Signal="+string(digit)+"\r\n", "CONTENT-TYPE: application/dtmf-relay")
+		if d := want[call.Digit](t, l); d.Digit != byte(digit) {
+			t.Errorf("%c, want %c", d.Digit, digit)
+		}
+	}
+}
