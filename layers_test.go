@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	// Tools of the repository itself.
 	"test/report": {},
 	// The kernel laboratory runs what touches the kernel on Debian's.
-	"test/kernel/guest":  {"internal/qos", "internal/netcfg"},
+	"test/kernel/guest":  {"internal/qos", "internal/netcfg", "internal/config"},
 	"test/kernel/initrd": {},
 	// Scripted legs and an echoing bridge speak call's own types.
 	"internal/call/calltest": {"internal/call", "internal/sdp"},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -63,12 +64,15 @@ func TestPreparedConfigurationIsAccepted(t *testing.T) {
 func TestOnceWithoutEdgedFailsAndSaysSo(t *testing.T) {
 	dir := t.TempDir()
 	var out, errOut bytes.Buffer
-	args := []string{"--dir", dir, "--sip-port", "0", "--ready", "300ms", "--lan=127.0.7.10", "--wan=127.0.7.20", "--client=127.0.7.11", "--cloud=127.0.7.30"}
-	if code := execute(append([]string{"prepare"}, append(args, "--sip-port", "45061")...), &out, &errOut); code != 0 {
+	args := []string{"--dir", dir, "--sip-port", "45061", "--ready", "300ms"}
+	for i, name := range []string{"lan", "wan", "client", "cloud"} {
+		args = append(args, fmt.Sprintf("--%s=127.%d.7.%d", name, ownNet(), 10+i))
+	}
+	if code := execute(append([]string{"prepare"}, args...), &out, &errOut); code != 0 {
 		t.Fatalf("prepare: %s", errOut.String())
 	}
 	out.Reset()
-	if code := execute(append([]string{"once"}, append(args, "--sip-port", "45061")...), &out, &errOut); code != 1 {
+	if code := execute(append([]string{"once"}, args...), &out, &errOut); code != 1 {
 		t.Errorf("exit code %d; %s", code, errOut.String())
 	}
 	lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
@@ -185,7 +189,8 @@ func TestCaptureCountsTheBoxsVoiceAndSignalling(t *testing.T) {
 
 // TestCaptureSeesLoopback sends a marked packet over the real loopback interface.
 func TestCaptureSeesLoopback(t *testing.T) {
-	o := &options{LAN: addr(t, "127.0.8.10"), WAN: addr(t, "127.0.8.20"), SIP: 5061}
+	here := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{127, ownNet(), 8, n}) }
+	o := &options{LAN: here(10), WAN: here(20), SIP: 5061}
 	c := openCapture(o)
 	if !c.on {
 		t.Skip(c.why)

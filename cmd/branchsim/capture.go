@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"localloop/internal/media/mediatest"
 )
 
 // capture counts the box's packets on the interfaces, outside edged: RTP to and
@@ -38,24 +40,29 @@ type tap struct {
 // openCapture opens packet sockets where the kernel permits it.
 func openCapture(o *options) *capture {
 	c := &capture{o: o}
-	names := []string{"lo"}
+	type place struct{ netns, name string }
+	places := []place{{"", "lo"}}
 	if !o.loopback() {
-		names = names[:0]
-		for _, n := range []string{o.LANIf, o.WANIf} {
-			if n != "" {
-				names = append(names, n)
-			}
-		}
+		places = []place{{o.LANNetns, o.LANIf}, {"", o.WANIf}}
 	}
-	for _, name := range names {
-		t, err := openTap(name)
+	for _, p := range places {
+		if p.name == "" {
+			continue
+		}
+		err := mediatest.InNetns(p.netns, func() error {
+			t, err := openTap(p.name)
+			if err != nil {
+				return err
+			}
+			t.loopback = o.loopback()
+			c.sockets = append(c.sockets, t)
+			return nil
+		})
 		if err != nil {
-			c.why = fmt.Sprintf("no packet capture on %s: %v", name, err)
+			c.why = fmt.Sprintf("no packet capture on %s: %v", p.name, err)
 			c.close()
 			return c
 		}
-		t.loopback = o.loopback()
-		c.sockets = append(c.sockets, t)
 	}
 	c.on = true
 	return c
@@ -66,7 +73,9 @@ func openTap(name string) (tap, error) {
 	if err != nil {
 		return tap{}, err
 	}
-	const protocol = unix.ETH_P_IP>>8 | unix.ETH_P_IP&0xff<<8 // network order on little-endian machines, which all our targets are
+	// Only a tap on all protocols sees what leaves. Network order on little-endian
+	// machines, which all our targets are.
+	const protocol = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL&0xff<<8
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(protocol))
 	if err != nil {
 		return tap{}, err
@@ -105,8 +114,9 @@ func (c *capture) run(ctx context.Context) {
 					}
 					return
 				}
+				ll, ok := from.(*unix.SockaddrLinklayer)
 				// On loopback each packet is seen leaving and arriving.
-				if ll, ok := from.(*unix.SockaddrLinklayer); ok && t.loopback && ll.Pkttype == unix.PACKET_OUTGOING {
+				if !ok || ll.Protocol != unix.ETH_P_IP<<8&0xff00|unix.ETH_P_IP>>8 || t.loopback && ll.Pkttype == unix.PACKET_OUTGOING {
 					continue
 				}
 				c.packet(buf[:n])

@@ -46,7 +46,7 @@ func newLineCard(path string, log *slog.Logger) (*lineCard, error) {
 
 func (c *lineCard) run(ctx context.Context) error { return c.card.Run(ctx) }
 
-func (c *lineCard) linked(ctx context.Context) error { return c.card.WaitLink(ctx, true) }
+func (c *lineCard) linked(ctx context.Context) error { return c.card.WaitReady(ctx) }
 
 func (c *lineCard) phone() *analogtest.Phone { return c.card.Phone(0) }
 

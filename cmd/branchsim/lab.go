@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os/exec"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,7 +28,7 @@ const expedited = 46 // DSCP EF, what a Teams client with QoS switched on sets
 // card, or in tests a stand-in for card and box together.
 type branch interface {
 	run(ctx context.Context) error
-	linked(ctx context.Context) error // the box talks to it
+	linked(ctx context.Context) error // the box knows its lines
 	answers()                         // the phone is lifted when it rings, and speaks phoneHz
 	dials(ctx context.Context, number string) error
 	hears(ctx context.Context) error // teamsHz
@@ -77,9 +78,9 @@ func withBranch(ctx context.Context, o *options, t terminal, log *slog.Logger, c
 	l := &lab{o: o, log: log, card: card}
 	l.teams, err = siptest.StartTeams(siptest.TeamsConfig{
 		Proxies: o.proxies(), Sources: []netip.Addr{o.Cloud}, Certificate: certificate, Roots: roots,
-		Trunks:  []siptest.Trunk{{FQDN: boxFQDN, Address: netip.AddrPortFrom(o.WAN, o.SIP), LMO: true}},
-		Users:   []siptest.User{o.internal(log), o.external(log)},
-		Confirm: true, OptionsEvery: 10 * time.Second, Log: log,
+		Trunks:     []siptest.Trunk{{FQDN: boxFQDN, Address: netip.AddrPortFrom(o.WAN, o.SIP), LMO: true}},
+		Users:      []siptest.User{o.internal(log), o.external(log)},
+		NoTransfer: true, Confirm: true, OptionsEvery: 10 * time.Second, Log: log,
 	})
 	if err != nil {
 		return err
@@ -113,6 +114,11 @@ func (l *lab) ready(ctx context.Context, w io.Writer) error {
 	if err := l.teams.WaitActive(ctx, boxFQDN); err != nil {
 		return fmt.Errorf("edged's Teams trunk is not active: %w", err)
 	}
+	if l.o.Status != "" {
+		if err := l.o.waitStatus(ctx); err != nil {
+			return fmt.Errorf("edged is not ready for calls: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -124,7 +130,7 @@ func (o *options) internal(log *slog.Logger) siptest.User {
 	return siptest.User{
 		Number: internalUser, Name: "Anna (in the building)", Location: "internal", Site: "branch-1",
 		Media: o.client("anna", log,
-			mediatest.Path{Name: "lan", Local: o.Client, Reaches: host(o.LAN)},
+			mediatest.Path{Name: "lan", Local: o.Client, Netns: o.LANNetns, Reaches: host(o.LAN)},
 			mediatest.Path{Name: "wan", Local: o.Cloud, Reaches: host(o.WAN), Relay: true}),
 		Answering: siptest.Answering{RingFor: 500 * time.Millisecond},
 	}
@@ -149,19 +155,44 @@ func (o *options) client(name string, log *slog.Logger, paths ...mediatest.Path)
 
 // cut breaks the LAN path of a call; restore mends it.
 func (l *lab) cut(c *mediatest.Client) error {
-	if l.cutsLink() {
-		return setLink(l.o.LANIf, false)
+	switch l.o.cutKind() {
+	case "link":
+		return l.link(false)
+	case "command":
+		return shell(l.o.CutWith)
 	}
 	c.Cut("lan")
 	return nil
 }
 
 func (l *lab) restore(c *mediatest.Client) error {
-	if l.cutsLink() {
-		return setLink(l.o.LANIf, true)
+	switch l.o.cutKind() {
+	case "link":
+		return l.link(true)
+	case "command":
+		return shell(l.o.Mend)
 	}
 	c.Restore("lan")
 	return nil
 }
 
-func (l *lab) cutsLink() bool { return l.o.Cut == "link" || l.o.Cut == "auto" && l.o.LANIf != "" }
+func (o *options) cutKind() string {
+	switch {
+	case o.Cut != "auto":
+		return o.Cut
+	case o.LANIf != "":
+		return "link"
+	}
+	return "client"
+}
+
+func (l *lab) link(up bool) error {
+	return mediatest.InNetns(l.o.LANNetns, func() error { return setLink(l.o.LANIf, up) })
+}
+
+func shell(command string) error {
+	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", command, err, out)
+	}
+	return nil
+}

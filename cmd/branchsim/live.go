@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -46,6 +44,10 @@ func (c liveCommand) Run(ctx context.Context, o *options, t terminal) error {
 				v.set("call: "+next.name, nil)
 				r := l.measure(ctx, next)
 				v.set("pause; next: "+standardCalls[(n+1)%len(standardCalls)].name, &r)
+				if next.cut { // the trunk refuses calls for a while by design: refuse_for
+					pause(ctx, max(c.Pause, 12*time.Second))
+					continue
+				}
 				pause(ctx, c.Pause)
 			}
 			return nil
@@ -167,51 +169,4 @@ func histogram(h [64]uint64) string {
 		return "-"
 	}
 	return strings.Join(parts, " ")
-}
-
-// edgedStatus is the part of /status.json that the view repeats: what edged
-// itself says, beside what is measured here.
-type edgedStatus struct {
-	Calls []struct {
-		Source, Target, Calling, Called, State string
-	} `json:"calls"`
-	Last []struct {
-		Calling, Called, Cause, MediaPath string
-		MOS                               *float64 `json:"mos"`
-		Moves                             int
-	} `json:"lastCalls"`
-}
-
-func (v *live) status(ctx context.Context, line func(string, ...any)) {
-	if v.o.Status == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.o.Status, nil)
-	if err != nil {
-		line("edged  %v", err)
-		return
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		line("edged  %v", err)
-		return
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var s edgedStatus
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&s); err != nil {
-		line("edged  status: %v", err)
-		return
-	}
-	for _, c := range s.Calls {
-		line("edged  %s → %s (%s → %s) %s", c.Calling, c.Called, c.Source, c.Target, c.State)
-	}
-	for _, r := range last(s.Last, 3) {
-		mos := "-"
-		if r.MOS != nil {
-			mos = fmt.Sprintf("%.2f", *r.MOS)
-		}
-		line("edged  ended: %s → %s %s path %s MOS %s moves %d", r.Calling, r.Called, r.Cause, r.MediaPath, mos, r.Moves)
-	}
 }

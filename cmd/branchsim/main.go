@@ -6,6 +6,7 @@
 //	branchsim prepare   writes keys, certificates and a configuration for edged
 //	branchsim live      lives until Ctrl-C, shows calls, places some
 //	branchsim once      places the standard calls, prints a table and JSON
+//	branchsim cuts      cuts the LAN path of many calls, prints how long voice was away
 //
 // What it reports is measured here: tones found by frequency at the far end,
 // packets and marks counted on the interfaces (or at the client's sockets where
@@ -42,11 +43,19 @@ type options struct {
 	WANIf  string     `name:"wan-if" help:"Interface here that leads to the box's WAN; none on loopback."`
 	BoxLAN string     `name:"box-lan-if" help:"The box's own LAN interface, for its configuration."`
 	BoxWAN string     `name:"box-wan-if" help:"The box's own WAN interface, for its configuration."`
-	Status string     `help:"URL of edged's /status.json, for the live view."`
-	Cut    string     `enum:"auto,client,link" default:"auto" help:"How the LAN path is cut: client loses its datagrams, link takes lan-if down. auto: link where there is one."`
+
+	RefuseFor time.Duration `help:"For the configuration: how long edged refuses new calls after it has moved one. Default: edged's own."`
+	Status    string        `help:"URL of edged's /status.json: when it can take calls, and for the live view."`
+
+	LANNetns    string `name:"lan-netns" help:"File of the network namespace that the branch LAN is in; default: the one this runs in." type:"path"`
+	StatusNetns string `name:"status-netns" help:"File of the network namespace that edged listens in." type:"path"`
+
+	Cut     string `enum:"auto,client,link,command" default:"auto" help:"How the LAN path is cut: client loses its datagrams, link takes lan-if down, command runs cut-with and mends with mend-with. auto: link where there is one."`
+	CutWith string `help:"Shell command that cuts the LAN path."`
+	Mend    string `name:"mend-with" help:"Shell command that mends it."`
 
 	Talk    time.Duration `default:"3s" help:"How long the parties of a call talk."`
-	Ready   time.Duration `default:"60s" help:"How long to wait for edged: trunk active, card linked."`
+	Ready   time.Duration `default:"90s" help:"How long to wait for edged (it pings Teams once a minute): trunk active, card linked."`
 	Verbose bool          `short:"v" help:"Log what the doubles see to stderr."`
 
 	limits limits // zero: the usual ones; tests of faults shorten them
@@ -54,6 +63,7 @@ type options struct {
 	Prepare prepareCommand `cmd:"" help:"Write keys, certificates and edged.toml."`
 	Live    liveCommand    `cmd:"" help:"Live until Ctrl-C, show calls, place some."`
 	Once    onceCommand    `cmd:"" help:"Place the standard calls, print a table and JSON."`
+	Cuts    cutsCommand    `cmd:"" help:"Cut the LAN path of many calls, print how long the voice was away."`
 }
 
 const boxFQDN = "edge.branch.example"

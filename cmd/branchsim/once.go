@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,7 +10,9 @@ import (
 	"localloop/internal/sip/siptest"
 )
 
-type onceCommand struct{}
+type onceCommand struct {
+	Only []int `help:"Numbers of the standard calls to place, from 1; default all." placeholder:"N"`
+}
 
 // standard is one of the standard calls: begin sets it up until both parties can
 // speak; fromTeams tells which way is forward.
@@ -45,19 +48,29 @@ var usualLimits = limits{setUp: 30 * time.Second, audio: 10 * time.Second, repai
 const settle = 100 * time.Millisecond
 
 // Run places the standard calls one after the other.
-func (onceCommand) Run(ctx context.Context, o *options, t terminal) error {
-	return once(t, func(use func(context.Context, *lab) error) error { return withLab(ctx, o, t, use) })
+func (k onceCommand) Run(ctx context.Context, o *options, t terminal) error {
+	calls := standardCalls
+	if k.Only != nil {
+		calls = nil
+		for _, n := range k.Only {
+			if n < 1 || n > len(standardCalls) {
+				return fmt.Errorf("standard call %d: there are %d", n, len(standardCalls))
+			}
+			calls = append(calls, standardCalls[n-1])
+		}
+	}
+	return once(t, calls, func(use func(context.Context, *lab) error) error { return withLab(ctx, o, t, use) })
 }
 
-// once measures the standard calls in a lab and prints what came of them.
-func once(t terminal, inLab func(use func(context.Context, *lab) error) error) error {
+// once measures calls in a lab and prints what came of them.
+func once(t terminal, calls []standard, inLab func(use func(context.Context, *lab) error) error) error {
 	s := summary{OK: true, Calls: []result{}, Violations: []string{}}
 	err := inLab(func(ctx context.Context, l *lab) error {
 		s.CountedBy = "packet capture outside edged"
 		if !l.capture.on {
 			s.CountedBy = "the Teams client's sockets (" + l.capture.why + ")"
 		}
-		for _, c := range standardCalls {
+		for _, c := range calls {
 			fmt.Fprintln(t.err, "call:", c.name)
 			r := l.measure(ctx, c)
 			s.OK = s.OK && r.fault == ""
@@ -71,7 +84,7 @@ func once(t terminal, inLab func(use func(context.Context, *lab) error) error) e
 	})
 	if err != nil { // the calls that are missing have failed too
 		s.OK = false
-		for _, c := range standardCalls[len(s.Calls):] {
+		for _, c := range calls[len(s.Calls):] {
 			s.Calls = append(s.Calls, c.blank("not placed: "+err.Error()))
 		}
 	}
@@ -179,42 +192,68 @@ func (l *lab) audio(ctx context.Context, c standard, media *mediatest.Client, si
 // cutInMidCall breaks the LAN path while both speak, and waits until both hear
 // each other again.
 func (l *lab) cutInMidCall(ctx context.Context, call *siptest.Call, media *mediatest.Client, r *result) string {
+	p, err := l.cutAndRepair(ctx, call, media, l.o.limits.repair, false)
+	r.audioForward, r.audioBackward = p.phoneHears, p.teamsHears
+	if err != nil {
+		r.cutToAudio = unknown("%v", err)
+		return fmt.Sprintf("after the cut: %v", err)
+	}
+	r.cutToAudio = measured(milliseconds(p.audio()))
+	return ""
+}
+
+// repair is what followed a cut; times count from the cut.
+type repair struct {
+	restart time.Duration // to the re-INVITE at Teams
+	teams   time.Duration // to the phone's voice at Teams, on the new path
+	phone   time.Duration // to the end of the gap at the phone
+
+	teamsHears, phoneHears bool
+}
+
+// audio is when the slower direction was back.
+func (p repair) audio() time.Duration { return max(p.teams, p.phone) }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Milliseconds()) }
+
+// cutAndRepair breaks the LAN path, waits until voice is back, and mends the
+// path. A Teams user who is mute is not waited for at the phone.
+func (l *lab) cutAndRepair(ctx context.Context, call *siptest.Call, media *mediatest.Client, limit time.Duration, mute bool) (p repair, err error) {
 	position := len(call.Events())
 	cut := time.Now()
 	if err := l.cut(media); err != nil {
-		r.cutToAudio = unknown("%v", err)
-		return err.Error()
+		return p, err
 	}
 	defer func() {
-		if err := l.restore(media); err != nil {
-			l.log.Error("restore", "err", err)
+		if rerr := l.restore(media); err == nil {
+			err = rerr
 		}
 	}()
-	r.audioForward, r.audioBackward = false, false
-	ctx, cancel := context.WithTimeout(ctx, l.o.limits.repair)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	offer, _, err := call.AwaitRequest(ctx, position, "INVITE")
 	if err != nil {
-		r.cutToAudio = unknown("no re-INVITE after the cut")
-		return fmt.Sprintf("after the cut: %v", err)
+		return p, fmt.Errorf("no re-INVITE: %w", err)
 	}
+	p.restart = offer.At.Sub(cut)
 	back, err := media.WaitTone(ctx, phoneHz, offer.At)
-	r.audioBackward = err == nil
 	if err != nil {
-		r.cutToAudio = unknown("%v", err)
-		return fmt.Sprintf("after the cut: %v", err)
+		return p, err
 	}
-	if err := l.card.hears(ctx); err != nil {
-		r.cutToAudio = unknown("%v", err)
-		return fmt.Sprintf("after the cut: %v", err)
+	p.teams, p.teamsHears = back.Sub(cut), true
+	if !mute {
+		if err := l.card.hears(ctx); err != nil {
+			return p, err
+		}
 	}
-	r.audioForward = true
-	pause(ctx, time.Second) // both ways for a while: a first frame alone is no voice
+	pause(ctx, time.Second) // for a while: a first frame alone is no voice
 	if !media.Hears(phoneHz, 500*time.Millisecond) {
-		return "after the cut: Teams heard the phone only for a moment"
+		return p, errors.New("Teams heard the phone only for a moment")
 	}
-	r.cutToAudio = measured(float64(max(back.Sub(cut), l.card.gap(cut)).Milliseconds()))
-	return ""
+	if !mute {
+		p.phone, p.phoneHears = l.card.gap(cut), true
+	}
+	return p, nil
 }
 
 // clear takes a call down from the calling side and waits until the line is idle.

@@ -117,7 +117,11 @@ func (s *standIn) dials(ctx context.Context, _ string) error {
 	if err != nil {
 		return err
 	}
-	s.wg.Go(func() { _ = s.speak(ctx, c) })
+	s.wg.Go(func() { // outlives the dialling
+		ctx, cancel := context.WithTimeout(context.Background(), usualLimits.setUp)
+		defer cancel()
+		_ = s.speak(ctx, c)
+	})
 	return nil
 }
 
@@ -166,10 +170,13 @@ type lastLine struct {
 	OK bool
 }
 
+// ownNet keeps test processes that run at the same time apart.
+func ownNet() byte { return byte(10 + os.Getpid()%240) }
+
 // runOnce runs the standard calls against a stand-in.
 func runOnce(t *testing.T, net byte, lim limits, change func(*standIn)) (lastLine, string, error) {
 	t.Helper()
-	a := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, net, n}) }
+	a := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{127, ownNet(), net, n}) }
 	o := &options{
 		Dir: t.TempDir(), LAN: a(10), WAN: a(20), Client: a(11), Cloud: a(30), SIP: 45061, Ports: "20000-20199", HTTP: "127.0.0.1:8080",
 		Cut: "client", Talk: 1200 * time.Millisecond, Ready: 30 * time.Second, limits: lim,
@@ -197,6 +204,12 @@ func runOnce(t *testing.T, net byte, lim limits, change func(*standIn)) (lastLin
 	peer, err := siptest.StartPeer(siptest.PeerConfig{
 		Name: "box", Transport: "tls", Listen: netip.AddrPortFrom(o.WAN, o.SIP), Remote: netip.AddrPortFrom(o.Cloud, o.SIP), Host: boxFQDN,
 		Certificate: box, Roots: roots, RemoteName: siptest.ProxyNames[0], Answering: siptest.Answering{RingFor: 20 * time.Millisecond},
+		Paths: func(invite *siptest.Message) []string { // the LMO decision table, rows i and j
+			if invite != nil && invite.Get("X-MS-UserLocation") == "external" {
+				return []string{"wan"}
+			}
+			return []string{"lan"}
+		},
 		Media: mediatest.Config{Name: "box", ICE: true, Lite: true, Secure: true, DSCP: 46, RTCPEvery: 200 * time.Millisecond,
 			Paths: []mediatest.Path{{Name: "lan", Local: o.LAN}, {Name: "wan", Local: o.WAN}}},
 	})
@@ -209,7 +222,7 @@ func runOnce(t *testing.T, net byte, lim limits, change func(*standIn)) (lastLin
 		change(s)
 	}
 	out.Reset()
-	runErr := once(term, func(use func(context.Context, *lab) error) error {
+	runErr := once(term, standardCalls, func(use func(context.Context, *lab) error) error {
 		return withBranch(t.Context(), o, term, o.logger(&errOut), s, use)
 	})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")

@@ -130,6 +130,13 @@ allow = ["{{.Cloud}}/32"]
 bypass = true
 internal_realm = "lan"
 external_realm = "wan"
+{{- if .RefuseFor}}
+failover.refuse_for = "{{.RefuseFor}}"
+{{- end}}
+
+# After a move the trunk refuses new calls for a while; here the next call follows soon.
+[teams.failover]
+refuse_for = "10s"
 
 [teams.resolve]
 {{- range .Proxies}}
@@ -200,6 +207,7 @@ func configuration(o *options) ([]byte, error) {
 		"HTTP": o.HTTP, "State": o.file("state"), "LAN": o.LAN, "WAN": o.WAN, "Ports": o.Ports, "BoxLAN": o.BoxLAN, "BoxWAN": o.BoxWAN,
 		"FQDN": boxFQDN, "SIP": o.SIP, "Certificate": o.file("box.pem"), "Key": o.file("box.key"), "Roots": o.file("root.pem"),
 		"Proxies": o.proxies(), "Cloud": o.Cloud, "TTY": o.tty(), "Reception": receptionNumber, "Workshop": workshopNumber, "CDR": o.file("cdr.jsonl"),
+		"RefuseFor": o.RefuseFor,
 	})
 	return b.Bytes(), err
 }

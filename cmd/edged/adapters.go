@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/netip"
 
 	"localloop/internal/analog"
 	"localloop/internal/call"
 	"localloop/internal/config"
+	"localloop/internal/qos"
 	"localloop/internal/sip"
 )
 
@@ -25,6 +27,11 @@ func (d dialers) Dial(ctx context.Context, to call.Target, s call.Setup) (call.L
 		return d.analog.Dial(ctx, to, s)
 	}
 	return d.sip.Dial(ctx, to, s)
+}
+
+// markedListener marks accepted signalling connections.
+func (d *daemon) markedListener(l net.Listener) net.Listener {
+	return d.marks.Listener(l, qos.Signalling)
 }
 
 // router asks the dial plan in use, which a reload replaces.

@@ -50,12 +50,11 @@ func (k routeCommand) Run(c *commands, e env) error {
 	if err != nil {
 		return err
 	}
+	w := tabwriter.NewWriter(e.out, 0, 8, 2, ' ', 0)
 	for _, step := range plan.Explain(k.Number, k.From) {
-		if _, err := fmt.Fprintln(e.out, step); err != nil {
-			return err
-		}
+		fmt.Fprintf(w, "%s\t%s\n", step.What, step.Text)
 	}
-	return nil
+	return w.Flush()
 }
 
 type statusCommand struct {

@@ -75,7 +75,7 @@ func build(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 	}
 	if d.sip, err = sip.New(sip.Options{
 		Teams: cfg.Teams, SIP: cfg.SIP, Box: cfg.Box, Accept: d.accept,
-		Control: d.marks.Control(qos.Signalling), Version: versionText(), Log: log.With("part", "sip"),
+		Control: d.marks.Control(qos.Signalling), Listener: d.markedListener, Version: versionText(), Log: log.With("part", "sip"),
 	}); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"time"
@@ -42,30 +42,50 @@ func (d *daemon) reload(ctx context.Context) {
 		d.refuse(err)
 		return
 	}
-	if keys := needRestart(old, cfg); len(keys) > 0 {
-		d.refuse(errors.New("changes of " + strings.Join(keys, ", ") + " take effect with a restart only; restart edged, or undo them to reload the rest"))
-		return
-	}
-	plan, err := route.New(cfg, health{d})
-	if err != nil {
+	if err := d.apply(ctx, old, cfg); err != nil {
 		d.refuse(err)
-		return
-	}
-	if err := d.analog.Apply(*cfg); err != nil {
-		d.refuse(err)
-		return
-	}
-	d.plan.Store(plan)
-	d.setConfig(cfg, "")
-	if err := d.sip.ReloadTLS(ctx); err != nil {
-		d.refuse(err) // the trunk concerned keeps its certificate
 		return
 	}
 	d.log.Info("configuration reloaded", "file", cfg.Path)
 }
 
-// needRestart lists the changes that a running daemon cannot take up: sockets
-// are opened once.
+// apply takes up a configuration that is free of faults: all of it or nothing.
+// Parts are asked in order; when one refuses, those before it get the old
+// configuration back.
+func (d *daemon) apply(ctx context.Context, old, cfg *config.Config) error {
+	if keys := needRestart(old, cfg); len(keys) > 0 {
+		return fmt.Errorf("changes of %s need a restart; restart edged, or undo them to reload the rest", strings.Join(keys, ", "))
+	}
+	plan, err := route.New(cfg, health{d})
+	if err != nil {
+		return err
+	}
+	parts := []func(*config.Config) error{
+		func(c *config.Config) error { return d.sip.Apply(c.Teams, c.SIP, c.Box) },
+		func(c *config.Config) error { return d.media.Apply(c.Realms) },
+		func(c *config.Config) error { return d.analog.Apply(*c) },
+	}
+	for i, part := range parts {
+		err := part(cfg)
+		if err == nil {
+			continue
+		}
+		for _, done := range parts[:i] {
+			if back := done(old); back != nil {
+				d.log.Error("a part kept the new configuration", "err", back)
+			}
+		}
+		return err
+	}
+	d.plan.Store(plan)
+	d.setConfig(cfg, "")
+	d.applyMarks()
+	// Certificates come last: a trunk whose files are bad keeps what it has, and
+	// says so, while everything else is in force.
+	return d.sip.ReloadTLS(ctx)
+}
+
+// needRestart lists the changes that a running daemon cannot take up.
 func needRestart(old, now *config.Config) []string {
 	var keys []string
 	differ := func(key string, a, b any) {
@@ -75,10 +95,8 @@ func needRestart(old, now *config.Config) []string {
 	}
 	differ("box.http", old.Box.HTTP, now.Box.HTTP)
 	differ("box.max_calls", old.Box.MaxCalls, now.Box.MaxCalls)
-	differ("realm", old.Realms, now.Realms)
-	differ("teams", old.Teams, now.Teams)
-	differ("sip", old.SIP, now.SIP)
-	differ("qos", old.QoS, now.QoS)
+	differ("qos.voice", old.QoS.Voice, now.QoS.Voice)
+	differ("qos.signalling", old.QoS.Signalling, now.QoS.Signalling)
 	differ("media", old.Media, now.Media)
 	differ("cdr", old.CDR, now.CDR)
 	return keys

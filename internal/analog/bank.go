@@ -114,11 +114,22 @@ func (b *Bank) Run(ctx context.Context) error {
 
 // Apply takes over a configuration: lines and cards that are new appear, those that
 // are gone or changed follow as soon as they are free. Calls in progress are not
-// touched. Box is kept as it was at New. It may be called again with the same.
+// touched. Box is kept as it was at New. It may be called again with the same. After
+// an error nothing has changed.
 func (b *Bank) Apply(cfg config.Config) error {
 	byCard := map[string][]config.Line{}
+	wanted := map[string]bool{}
+	for _, c := range cfg.Cards {
+		if wanted[c.Name] {
+			return fmt.Errorf("analog bank: card %q twice", c.Name)
+		}
+		wanted[c.Name] = true
+	}
 	seen := map[string]bool{}
 	for _, l := range cfg.Lines {
+		if !wanted[l.Card] {
+			return fmt.Errorf("analog bank: line %q: no card %q", l.Name, l.Card)
+		}
 		if seen[l.Name] {
 			return fmt.Errorf("analog bank: line %q twice", l.Name)
 		}
@@ -133,12 +144,7 @@ func (b *Bank) Apply(cfg config.Config) error {
 	if b.ended {
 		return errors.New("analog bank: closed")
 	}
-	wanted := map[string]bool{}
 	for _, conf := range cfg.Cards {
-		if wanted[conf.Name] {
-			return fmt.Errorf("analog bank: card %q twice", conf.Name)
-		}
-		wanted[conf.Name] = true
 		c := b.cards[conf.Name]
 		fresh := c == nil
 		if fresh {

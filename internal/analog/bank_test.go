@@ -3,6 +3,7 @@ package analog
 import (
 	"math"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -397,9 +398,12 @@ func TestVoiceBothWaysAndOneFrameForEach(t *testing.T) {
 			t.Fatal("no voice")
 		}
 		far := sine(1000, -10)
+		var mu sync.Mutex
 		var got []int16
 		v.Attach(func(frame []int16) {
+			mu.Lock()
 			got = append(got, frame...)
+			mu.Unlock()
 			var out [80]int16
 			far(out[:])
 			v.Write(out[:])
@@ -418,6 +422,8 @@ func TestVoiceBothWaysAndOneFrameForEach(t *testing.T) {
 		if l := power(phone[8000:16000], 1000); math.Abs(l+10) > 0.5 {
 			t.Fatalf("phone hears 1000 Hz at %.1f dBm0", l)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if l := power(got[4000:12000], 600); math.Abs(l+10) > 0.5 {
 			t.Fatalf("far end hears 600 Hz at %.1f dBm0", l)
 		}
@@ -574,4 +580,21 @@ func TestLegConformance(t *testing.T) {
 			calltest.LegConformance(t, r.dial("trunk", "110", call.Party{}))
 		})
 	})
+}
+
+func TestApplyRefusesWhatDoesNotFitTogether(t *testing.T) {
+	card := config.Card{Name: "card1"}
+	for name, c := range map[string]config.Config{
+		"line twice":   {Cards: []config.Card{card}, Lines: []config.Line{fxsLine("a", "card1", 0), fxsLine("a", "card1", 1)}},
+		"card twice":   {Cards: []config.Card{card, card}},
+		"unknown card": {Cards: []config.Card{card}, Lines: []config.Line{fxsLine("a", "card2", 0)}},
+		"channel":      {Cards: []config.Card{card}, Lines: []config.Line{fxsLine("a", "card1", 24)}},
+	} {
+		if _, err := New(Options{Cards: c.Cards, Lines: c.Lines, Accept: func(call.Leg) {}}); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := New(Options{}); err == nil {
+		t.Error("a bank without Accept")
+	}
 }

@@ -221,9 +221,8 @@ func (a *Agent) Close() error {
 			defer close(ended)
 			// A Selected under way on the side of Handle counts as ours. The forks
 			// are waited for without the lock: they may be on their way to notify.
-			//lint:ignore SA2001 the empty section is a barrier
 			a.notifyMu.Lock()
-			a.notifyMu.Unlock()
+			a.notifyMu.Unlock() //lint:ignore SA2001 the empty section is a barrier
 			a.running.Wait()
 		}()
 		limit := time.NewTimer(closeLimit)

@@ -42,7 +42,7 @@ func ParseCadence(text string) (Cadence, error) {
 	for _, word := range strings.Fields(text) {
 		if word == "!" {
 			if len(c.Intro) > 0 {
-				return Cadence{}, fmt.Errorf("cadence %q: second !", text)
+				return Cadence{}, fmt.Errorf("cadence %q: a second '!' sign", text)
 			}
 			c.Intro, c.Loop = c.Loop, nil
 			continue

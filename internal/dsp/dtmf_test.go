@@ -15,16 +15,15 @@ import (
 // keyed makes digits with any fault: off-frequency rows and columns, twist,
 // noise, timing. Levels in dBm0 per tone.
 type keyed struct {
-	row, col    float64 // factor of the frequency
-	high, low   float64 // dBm0
-	on, off     int     // samples
-	gapAt, gap  int     // samples of silence within each digit
-	lead        int     // silence first
-	noise       float64 // dBm0; 0 none
-	law         bool    // pass through µ-law
-	dial        float64 // dBm0 of a dial tone under it; 0 none
-	rnd         *rand.Rand
-	sharpCorner bool
+	row, col   float64 // factor of the frequency
+	high, low  float64 // dBm0
+	on, off    int     // samples
+	gapAt, gap int     // samples of silence within each digit
+	lead       int     // silence first
+	noise      float64 // dBm0; 0 none
+	law        bool    // pass through µ-law
+	dial       float64 // dBm0 of a dial tone under it; 0 none
+	rnd        *rand.Rand
 }
 
 func (k keyed) make(digits string) []int16 {
@@ -173,7 +172,7 @@ func TestA03ThousandDigitsAtTenASecond(t *testing.T) {
 		low := -25 + rnd.Float64()*15
 		high := low + twist
 		if high < -25 {
-			low, high = low-25-high, -25
+			high = -25
 			low = high - twist
 		}
 		k := keyed{

@@ -46,7 +46,7 @@ const (
 
 func newBridge(e *Engine, w *worker, callID string) *Bridge {
 	b := &Bridge{e: e, w: w, id: callID, ch: make(chan Event, eventsKept), parties: map[string]*party{}}
-	b.voice = &voice{id: callID, drops: &e.drops, rand: e.o.Rand, failover: e.o.Failover, limits: e.limits(), log: e.o.Log,
+	b.voice = &voice{id: callID, drops: &e.drops, failover: e.o.Failover, limits: e.limits(), log: e.o.Log, epoch: e.epoch,
 		wake: w.sooner, end: e.end, events: b.tell}
 	return b
 }
@@ -103,6 +103,12 @@ func (b *Bridge) Join(x, y string) error {
 	}
 	if p == q {
 		return fmt.Errorf("join leg %s to itself: %w", x, ErrNoLeg)
+	}
+	for _, x := range []*party{p, q} {
+		if x.joined != nil {
+			x.joined.joined = nil
+		}
+		x.tone = NoTone
 	}
 	p.joined, q.joined = q, p
 	b.run(func(now time.Time) { b.voice.join(now, p.leg, q.leg) })
@@ -201,7 +207,8 @@ func (b *Bridge) drop(p *party) {
 func (b *Bridge) Events() <-chan Event { return b.ch }
 
 // Close frees everything and returns what was measured. A second call returns
-// an empty report.
+// an empty report. It waits for the loop to take notice, so the Engine must be
+// running or have ended.
 func (b *Bridge) Close() Report {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -45,6 +45,7 @@ type Engine struct {
 	o       Options
 	wire    wire.Engine
 	workers []*worker
+	epoch   time.Time
 	drops   drops
 	bridges atomic.Int64
 	legs    atomic.Int64
@@ -90,7 +91,7 @@ func New(o Options) (*Engine, error) {
 
 // newEngine makes an Engine on any loops.
 func newEngine(o Options, w wire.Engine) (*Engine, error) {
-	e := &Engine{o: o, wire: w, realms: map[string]*realm{}}
+	e := &Engine{o: o, wire: w, epoch: o.Clock(), realms: map[string]*realm{}}
 	for _, l := range w.Loops() {
 		k := &worker{loop: l}
 		l.SetWork(k)

@@ -191,7 +191,9 @@ func (l *leg) check(now time.Time, p *port, b []byte, from netip.AddrPort) {
 		}
 		if last := w.agent.LastCheck(); !last.Equal(w.checks) {
 			w.checks = last
-			l.life.check(now, w.selected)
+			if w == l.cur {
+				l.life.check(now, w.selected)
+			}
 		}
 		l.choose(now, w)
 		return

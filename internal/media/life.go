@@ -9,7 +9,8 @@ import (
 const (
 	// pace: after so many packets in a row the peer counts as one that sends.
 	pace = 3
-	// pauseAt ends a row: three packets of 20 ms are missing.
+	// pauseAt ends a row: three packets of 20 ms are missing. Peers with longer
+	// packets have longer pauses.
 	pauseAt = 80 * time.Millisecond
 	// settleTime is how long a path that the kernel calls broken may prove
 	// the contrary: link events come also when another link took over.
@@ -81,8 +82,12 @@ func (f *life) moved(now time.Time) {
 }
 
 // alive notes a valid RTP packet.
-func (l *leg) alive(now time.Time, p *path, kind payload) {
+func (l *leg) alive(now time.Time, p *path, kind payload, size int) {
 	f := &l.life
+	pause := pauseAt
+	if kind == pcma || kind == pcmu {
+		pause = max(pauseAt, time.Duration(size)*500*time.Microsecond) // four packets
+	}
 	gap := now.Sub(f.voice)
 	first := f.voice.IsZero()
 	f.seen(now)
@@ -93,7 +98,7 @@ func (l *leg) alive(now time.Time, p *path, kind payload) {
 	case kind == noise:
 		l.in.lastVoice = now.Add(-silentAfter)
 		f.sending, f.row = false, 0
-	case gap <= pauseAt && !first:
+	case gap <= pause && !first:
 		if f.row++; f.row >= pace {
 			f.sending = true
 		}
@@ -155,7 +160,7 @@ func (l *leg) judge(now time.Time) {
 	switch {
 	case f.sending:
 		limit = l.v.failover.DeadAfter
-	case f.keeps || t.checks && f.voice.IsZero():
+	case f.keeps || t.checks && (f.voice.IsZero() || f.moving):
 		// With ICE a peer that never says a word is as dead as one that stops.
 		limit = l.v.failover.DeadSilent
 	default:
@@ -171,6 +176,9 @@ func (l *leg) die(why string) {
 	f.dead, f.why, f.broken = true, why, time.Time{}
 	l.v.log.Warn("voice dead", "call", l.v.id, "leg", l.name, "realm", l.cur.port.realm.name, "why", why)
 	l.v.events(VoiceDead{Leg: l.name, Why: why})
+	if l.next != nil && l.next.selected {
+		l.moveTo(l.v.now)
+	}
 }
 
 // pathBroken takes word from the kernel about a realm, or about one neighbour in

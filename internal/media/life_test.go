@@ -115,6 +115,53 @@ func TestHeldPeerIsNotMissed(t *testing.T) {
 	}
 }
 
+// TestPeerHeldByTheOldFormIsNotMissed: c=0.0.0.0, RFC 3264 §8.4.
+func TestPeerHeldByTheOldFormIsNotMissed(t *testing.T) {
+	r := newRig(t)
+	a, b := two(t, r, []sdp.Codec{codecA}, []sdp.Codec{codecA})
+	r.run(time.Second, both(a, b))
+	held := a.describe(codecA)
+	held.RTP = netip.AddrPortFrom(netip.IPv4Unspecified(), 4000)
+	held.RTCP = netip.AddrPort{}
+	r.caller("a", a, plainProfile, held)
+	n := len(a.packets)
+	r.run(time.Minute, func(i int) {
+		if i%2 == 0 {
+			b.talk()
+		}
+	})
+	if d := countEvents[VoiceDead](r); len(d) != 0 || len(a.packets) != n {
+		t.Errorf("%+v, %d packets", d, len(a.packets)-n)
+	}
+	r.caller("a", a, plainProfile, a.describe(codecA))
+	r.run(time.Second, both(a, b))
+	if len(a.packets) < n+49 {
+		t.Errorf("%d packets after the hold", len(a.packets)-n)
+	}
+}
+
+// TestLongPacketsAreVoiceToo: a peer with 60 ms packets dies as quickly.
+func TestLongPacketsAreVoiceToo(t *testing.T) {
+	r := newRig(t)
+	a, b := two(t, r, []sdp.Codec{codecA}, []sdp.Codec{codecA})
+	listen := func(i int) {
+		if i%2 == 0 {
+			b.talk()
+		}
+	}
+	r.run(3*time.Second, func(i int) {
+		if i%6 == 0 {
+			a.raw(a.rtp(8, false, make([]byte, 480)))
+			a.ts += 480
+		}
+		listen(i)
+	})
+	r.run(1400*time.Millisecond, listen)
+	if d := countEvents[VoiceDead](r); len(d) != 1 || d[0].Leg != "a" {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestKernelEventKillsAtOnceUnlessPacketsStillCome(t *testing.T) {
 	r := newRig(t)
 	a, b := two(t, r, []sdp.Codec{codecA}, []sdp.Codec{codecA})
@@ -214,5 +261,46 @@ func TestRefusedMoveLeavesEverythingAsItWas(t *testing.T) {
 	}
 	if x := r.close()["b"]; len(x.Moves) != 1 || x.Moves[0].OK || x.Realm != "lan" {
 		t.Errorf("%+v", x)
+	}
+}
+
+func TestShortPauseAfterAKernelEventIsForgiven(t *testing.T) {
+	r := newRig(t)
+	a, b := two(t, r, []sdp.Codec{codecA}, []sdp.Codec{codecA})
+	r.run(time.Second, both(a, b))
+	r.e.PathBroken("lan", netip.Addr{}, "link lan0 down")
+	r.run(160*time.Millisecond, nil)
+	r.run(time.Second, both(a, b))
+	if d := countEvents[VoiceDead](r); len(d) != 0 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestManyMovesLeaveNoPortBehind(t *testing.T) {
+	r := newRig(t)
+	a, b := two(t, r, []sdp.Codec{codecA}, []sdp.Codec{codecA})
+	for i := range 6 {
+		prof := plainProfile
+		if i%2 == 0 {
+			prof.Realm = "wan"
+		}
+		d, err := r.b.OfferTo("b", prof)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.b.Answered("b", b.describe(codecA)); err != nil {
+			t.Fatal(err)
+		}
+		b.to = r.ours(d)
+		r.run(50*time.Millisecond, func(int) { a.talk() })
+	}
+	r.close()
+	for _, s := range r.e.Stats().Realms {
+		if s.PortsFree != 50 {
+			t.Errorf("%+v", s)
+		}
+	}
+	if n := len(r.loop.socks); n != 0 {
+		t.Errorf("%d sockets are open", n)
 	}
 }

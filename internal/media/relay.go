@@ -43,7 +43,13 @@ func (l *leg) media(now time.Time, p *port, b []byte, from netip.AddrPort) {
 		return
 	}
 	way.confirm(from)
-	switch l.in.reception.Packet(now, k.seq, k.ts) {
+	verdict := quality.Fresh
+	if kind == event {
+		verdict = l.in.reception.Event(now, k.seq)
+	} else {
+		verdict = l.in.reception.Packet(now, k.seq, k.ts)
+	}
+	switch verdict {
 	case quality.Duplicate, quality.Old:
 		l.v.drops.duplicate.Add(1)
 		return
@@ -61,7 +67,7 @@ func (l *leg) media(now time.Time, p *port, b []byte, from netip.AddrPort) {
 		l.retire(l.life.old)
 		l.life.old = nil
 	}
-	l.alive(now, way, kind)
+	l.alive(now, way, kind, len(k.payload))
 	l.deliver(now, kind, k)
 }
 

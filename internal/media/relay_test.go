@@ -685,3 +685,59 @@ func BenchmarkRelay(b *testing.B) {
 		s.to.Datagram(now, s, p, a.addr)
 	}
 }
+
+// TestNumbersAreNeverUsedTwice: events that the peer cannot be given leave no
+// gap, and a packet that comes late from before does not take a used number,
+// which under SRTP would repeat key stream.
+func TestNumbersAreNeverUsedTwice(t *testing.T) {
+	r := newRig(t)
+	a, b := two(t, r, []sdp.Codec{codecA, events(101)}, []sdp.Codec{codecA})
+	voice := func() []byte {
+		p := a.rtp(8, false, bytes.Repeat([]byte{0xD5}, 160))
+		a.ts += 160
+		return p
+	}
+	var sent [][]byte
+	for range 4 {
+		sent = append(sent, voice())
+	}
+	flash := a.rtp(101, false, []byte{16, 10, 0, 160}) // hook flash: no tone stands for it
+	after := voice()
+	for _, p := range [][]byte{sent[0], sent[1], sent[3], flash, after, sent[2], voice()} {
+		a.raw(p)
+	}
+	r.pump()
+	used := map[uint16]bool{}
+	for _, p := range b.packets {
+		if used[p.seq] {
+			t.Errorf("number %d is used twice", p.seq)
+		}
+		used[p.seq] = true
+	}
+	if n := len(b.packets); n != 5 {
+		t.Fatalf("%d packets", n)
+	}
+	if d := b.packets[3].seq - b.packets[2].seq; d != 1 {
+		t.Errorf("the flash leaves a gap of %d", d-1)
+	}
+
+	// The same when another source takes over in between.
+	late := voice()
+	a.ssrc++
+	other := a.seq
+	a.seq = 500
+	a.raw(voice())
+	a.raw(voice())
+	a.ssrc--
+	a.seq = other
+	a.raw(late)
+	a.raw(voice())
+	r.pump()
+	for i := 1; i < len(b.packets); i++ {
+		for k := range i {
+			if b.packets[i].seq == b.packets[k].seq {
+				t.Errorf("number %d is used twice", b.packets[i].seq)
+			}
+		}
+	}
+}

@@ -30,8 +30,10 @@ type reports struct {
 
 func (r *reports) soon(now time.Time) { r.next = now.Add(firstReport) }
 
-// ntp is the 64 bit time of RFC 3550 §4.
-func ntp(t time.Time) uint64 {
+// ntp is the 64 bit time of RFC 3550 §4. A step of the wall clock after the
+// start does not show in it: the peer measures with it.
+func (v *voice) ntp(now time.Time) uint64 {
+	t := v.epoch.Add(now.Sub(v.epoch))
 	const epoch = 2208988800 // 1900 to 1970
 	return uint64(t.Unix()+epoch)<<32 | uint64(t.Nanosecond())<<32/1e9
 }
@@ -67,7 +69,7 @@ func (l *leg) report(now time.Time) {
 	var first rtcp.Packet = &rtcp.ReceiverReport{SSRC: l.out.ssrc, Reports: blocks}
 	if l.out.packets != r.told {
 		r.told = l.out.packets
-		first = &rtcp.SenderReport{SSRC: l.out.ssrc, NTPTime: ntp(now), RTPTime: l.out.clock(now),
+		first = &rtcp.SenderReport{SSRC: l.out.ssrc, NTPTime: l.v.ntp(now), RTPTime: l.out.clock(now),
 			PacketCount: uint32(l.out.packets), OctetCount: uint32(l.out.octets), Reports: blocks}
 	}
 	name := &rtcp.SourceDescription{Chunks: []rtcp.SourceDescriptionChunk{{Source: l.out.ssrc,
@@ -172,7 +174,7 @@ func (l *leg) answered(now time.Time, blocks []rtcp.ReceptionReport) {
 			continue
 		}
 		// RFC 3550 §6.4.1: A - LSR - DLSR, in units of 1/65536 s.
-		rtt := uint32(ntp(now)>>16) - b.LastSenderReport - b.Delay
+		rtt := uint32(l.v.ntp(now)>>16) - b.LastSenderReport - b.Delay
 		if rtt < 10<<16 { // more than 10 s is a fault of the peer's clock
 			l.roundTo = time.Duration(rtt) * time.Second / 65536
 		}

@@ -340,3 +340,57 @@ func TestSecureRelayAllocatesOnlyInTheLibrary(t *testing.T) {
 		t.Errorf("%v allocations per packet", n)
 	}
 }
+
+// TestC117NominationMovesThePathAlsoWhenThePeerIsSilent: the old path is used
+// until the nomination, then the new one, though no voice has come on it.
+func TestC117NominationMovesThePathAlsoWhenThePeerIsSilent(t *testing.T) {
+	r := newRig(t)
+	x, b := r.peer("10.0.0.50:4000", 440), r.peer("10.0.0.60:5000", 1000)
+	prof := secureProfile
+	prof.ICE = sdp.LiteICE
+	offer := x.secret(keyOf(1), 1, codecA)
+	credentials := func(ufrag string) *sdp.ICE {
+		return &sdp.ICE{Ufrag: ufrag, Pwd: ufrag + "345678901234567890123", Candidates: []sdp.Candidate{{Foundation: "1", Component: 1, Transport: "UDP", Priority: 2130706431, Addr: x.addr, Type: "host"}}}
+	}
+	offer.ICE = credentials("old1")
+	ours := r.caller("a", x, prof, offer)
+	r.called("b", b, plainProfile, b.describe(codecA))
+	r.join("a", "b")
+	x.sealWith(keyOf(1))
+	x.openWith(ours.Crypto[0].Key)
+	toX := func() int {
+		n := len(x.packets)
+		b.talk()
+		r.pump()
+		return len(x.packets) - n
+	}
+	eventually(t, "voice to the first pair", func() bool {
+		x.raw(stunCheck(t, ours.ICE, "old1", true))
+		r.pump()
+		return toX() == 1
+	})
+	r.run(time.Second, both(x, b))
+
+	prof.Realm = "wan"
+	moved, err := r.b.OfferTo("a", prof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := x.secret(keyOf(1), 1, codecA)
+	answer.ICE = credentials("new1")
+	if err := r.b.Answered("a", answer); err != nil {
+		t.Fatal(err)
+	}
+	r.pump()
+	if n := toX(); n != 1 || x.packets[len(x.packets)-1].from != x.to {
+		t.Fatalf("before the nomination %d packets, from %v", n, x.packets[len(x.packets)-1].from)
+	}
+	x.to = r.ours(moved)
+	eventually(t, "voice from the new address", func() bool {
+		// Virtual time stands still: the old path does not die meanwhile.
+		x.raw(stunCheck(t, moved.ICE, "new1", true))
+		r.pump()
+		return toX() == 1 && x.packets[len(x.packets)-1].from == x.to
+	})
+	unbroken(t, "a", x.packets)
+}

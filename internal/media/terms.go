@@ -74,7 +74,7 @@ func kindOf(c sdp.Codec) payload {
 func newTerms(local, remote *sdp.Description) (*terms, bool) {
 	t := &terms{voicePT: absent, eventPT: absent, noisePT: absent,
 		remote: remote.RTP, mux: local.RTCPMux && remote.RTCPMux, checks: local.ICE != nil && remote.Checks(),
-		sends:    remote.Direction.Sends() && local.Direction.Receives(),
+		sends:    remote.Direction.Sends() && local.Direction.Receives() && !remote.RTP.Addr().IsUnspecified(),
 		receives: remote.Direction.Receives() && local.Direction.Sends() && !remote.RTP.Addr().IsUnspecified(),
 	}
 	ours := map[payload]bool{}

@@ -1,7 +1,6 @@
 package media
 
 import (
-	"io"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -22,11 +21,13 @@ type voice struct {
 	end      func(*bypass.Agent) // closes an agent without waiting
 	wake     func(time.Time)     // asks for a tick at the latest then
 	drops    *drops
-	rand     io.Reader
 	failover config.Failover
 	limits   jitter.Limits
 	log      *slog.Logger
 
+	// epoch is when the Engine began. Times are taken from it, because the wall
+	// clock may step and the monotonic one does not.
+	epoch  time.Time
 	now    time.Time   // of the call under way, for callbacks of the agent
 	joined time.Time   // first Join
 	gone   []LegReport // of legs that were dropped after voice had passed
@@ -83,7 +84,7 @@ func (v *voice) packet(now time.Time, p *port, onRTCP bool, b []byte, from netip
 // tick does what time brings and returns when it wants to be called again.
 func (v *voice) tick(now time.Time) time.Time {
 	v.now = now
-	v.due = now.Truncate(upkeep).Add(upkeep)
+	v.due = now.Add(upkeep - now.Sub(v.epoch)%upkeep)
 	for _, l := range v.legs {
 		if l.line == nil {
 			v.sooner(l.paced(now))

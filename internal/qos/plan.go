@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// ErrForeign: the root of the interface belongs to somebody else.
+// ErrForeign says that the root of the interface belongs to somebody else.
 var ErrForeign = errors.New("a queueing discipline of somebody else is in place")
 
 // Verb is what a Step does.

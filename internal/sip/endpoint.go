@@ -33,6 +33,9 @@ type Options struct {
 	// Control is called on every socket, of listeners and of connections, before
 	// it is bound: marks. May be nil.
 	Control func(network, address string, c syscall.RawConn) error
+	// Listener wraps each listener, to mark the connections that it accepts: the
+	// kernel does not hand on all of a listener's marks. May be nil.
+	Listener func(net.Listener) net.Listener
 	// Resolver is the system's if nil.
 	Resolver Resolver
 	// Version stands in User-Agent, Server and X-MS-SBC.
@@ -65,7 +68,7 @@ func New(opt Options) (*Endpoint, error) {
 		opt: opt, log: opt.Log, version: opt.Version, resolver: opt.Resolver, now: time.Now, ready: make(chan struct{}),
 		times: times{
 			t1: sipgo.T1, t2: sipgo.T2, connect: 3 * time.Second, first: 4 * time.Second, ask: 10 * time.Second,
-			renew: 55 * time.Minute, ring: time.Minute,
+			renew: 55 * time.Minute, ring: time.Minute, alert: 7 * time.Second,
 		},
 	}
 	if e.log == nil {
@@ -255,7 +258,7 @@ func (t *trunk) status() TrunkStatus {
 	}
 	for _, p := range t.peers {
 		p.mu.Lock()
-		s.Peers = append(s.Peers, PeerStatus{Name: p.addr(), Up: p.isUp || t.every <= 0, LastAnswer: p.answer, Region: p.region, Why: p.why})
+		s.Peers = append(s.Peers, PeerStatus{Name: p.addr(), Up: p.isUp || t.live.Load().every <= 0, LastAnswer: p.answer, Region: p.region, Why: p.why})
 		p.mu.Unlock()
 	}
 	t.mu.Lock()

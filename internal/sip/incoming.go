@@ -10,7 +10,7 @@ import (
 // incoming starts the leg of an INVITE that was answered with 100.
 func (g *leg) incoming(s *serverTx) {
 	g.invite = s
-	g.t.enter(g, legKey(s.m.callID, g.localTag), legKey(s.m.callID, "\x00"+s.m.from.tag()))
+	g.t.enter(g, legKey(s.m.callID, g.localTag), mergeKey(s.m))
 	if !g.start(func() { g.setup(s) }) {
 		g.t.drop(g)
 		s.respond(503, g.localTag, nil, "", nil)
@@ -35,7 +35,7 @@ func (g *leg) setup(s *serverTx) {
 	}
 	setup := call.Setup{
 		Calling: m.callingParty(), Called: called, Source: g.t.name, Offer: offer,
-		Ref: m.callID, Profile: g.t.profile(false),
+		Ref: m.callID, Profile: g.t.live.Load().profile(false),
 	}
 	if g.t.teams {
 		setup.Teams = m.teamsHeaders()
@@ -44,6 +44,11 @@ func (g *leg) setup(s *serverTx) {
 	g.log.Info("incoming call", "called", setup.Called, "ref", setup.Ref)
 	g.emit(setup)
 	g.t.e.opt.Accept(g)
+	if g.t.teams {
+		// Microsoft counts to ten for a first answer and then takes another
+		// trunk (C-38). A 183 alone says only that we are at it.
+		g.ringing = g.after(g.t.e.times.alert, func() { g.provisional(183) })
+	}
 }
 
 // turnAway refuses an INVITE that the call engine never hears of.
@@ -58,23 +63,23 @@ func (g *leg) refuseInvite(status int, c call.Cause) {
 	g.invite.respond(status, g.localTag, []field{reasonField(c, false)}, "", nil)
 }
 
-// realm chooses the profile by where Microsoft says its user is (C-116 and the
-// table of §6.4, rows i and j). Whatever is not plainly internal is external: an
+// realm chooses the profile by where Microsoft says its user is (Microsoft:
+// Configure Local Media Optimization, the central SBC). Whatever is not plainly internal is external: an
 // external user never reaches the internal address, and an internal one still
 // reaches the external.
 func (t *trunk) realm(h *call.TeamsHeaders, log logger) sdp.Profile {
 	switch {
 	case h != nil && h.UserLocation == "internal":
-		return t.profile(true)
+		return t.live.Load().profile(true)
 	case h != nil && h.UserLocation == "external":
 	case h == nil || h.UserLocation == "":
-		if t.bypass {
+		if t.live.Load().bypass {
 			log.Error("no X-MS-UserLocation on a bypass trunk: is BypassMode set in the tenant?")
 		}
 	default:
 		log.Error("unknown X-MS-UserLocation, taken for external", "value", h.UserLocation)
 	}
-	return t.profile(false)
+	return t.live.Load().profile(false)
 }
 
 type logger interface{ Error(msg string, args ...any) }
@@ -166,4 +171,5 @@ type times struct {
 	ask     time.Duration // answer to OPTIONS
 	renew   time.Duration // age of a connection of ours
 	ring    time.Duration // between provisional responses
+	alert   time.Duration // first provisional response to Microsoft
 }

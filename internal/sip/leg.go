@@ -54,7 +54,7 @@ type leg struct {
 	reOut   *reinvite // ours
 	waiting []call.Update
 
-	out1 *outgoing // outgoing leg: its attempts
+	calling *outgoing // outgoing leg: its attempts
 }
 
 const (
@@ -90,8 +90,14 @@ func (g *leg) start(first func()) bool {
 	go func() {
 		defer t.wg.Done()
 		defer close(g.parted)
-		defer t.drop(g)
 		g.run()
+		t.drop(g)
+		// What was posted before the leg could not be found any more: requests
+		// get their 481.
+		work, _ := g.take()
+		for _, f := range work {
+			g.do(f)
+		}
 	}()
 	return true
 }
@@ -278,7 +284,7 @@ func (g *leg) hangUp(c call.Cause) {
 	switch {
 	case g.invite != nil && g.invite.final.Load() == 0:
 		g.refuseInvite(finalStatus(c), c)
-	case g.d == nil && g.out1 != nil:
+	case g.d == nil && g.calling != nil:
 		g.cancel(c)
 	case g.ack != nil && g.ack.s == g.invite:
 		// The callee must not send BYE before the ACK, RFC 3261 §15.
@@ -361,79 +367,6 @@ func (g *leg) onBye(m *message) {
 	}
 	g.endUpdates()
 	g.release(c, "")
-}
-
-// stopAck gives up waiting for an ACK.
-func (g *leg) stopAck() {
-	if g.ack != nil {
-		g.ack.stop()
-		g.ack = nil
-		g.open--
-	}
-}
-
-// ackWait is a 2xx of ours that the peer has not acknowledged.
-type ackWait struct {
-	s       *serverTx
-	body    []byte
-	offered bool // the 2xx holds an offer, the ACK its answer
-	stop    func()
-}
-
-// await repeats a 2xx until its ACK comes, RFC 3261 §13.3.1.4: over every
-// transport, for behind a stream there may be hops without one.
-func (g *leg) await(s *serverTx, body []byte, offered bool) {
-	g.stopAck()
-	w := &ackWait{s: s, body: body, offered: offered}
-	g.ack = w
-	g.open++
-	tm := g.t.e.times
-	var waited time.Duration
-	var again func(time.Duration)
-	again = func(d time.Duration) {
-		w.stop = g.after(d, func() {
-			if waited += d; waited >= 64*tm.t1 {
-				g.unacknowledged()
-				return
-			}
-			s.respond(200, g.localTag, nil, "application/sdp", body)
-			again(min(2*d, tm.t2))
-		})
-	}
-	again(tm.t1)
-}
-
-func (g *leg) unacknowledged() {
-	g.stopAck()
-	c := call.RecoveryOnTimer.With("no ACK for our 200")
-	g.byeCause = nil
-	g.bye(g.d, c)
-	g.release(c, "")
-}
-
-// onACK is an ACK for a 2xx.
-func (g *leg) onACK(m *message) {
-	if g.ack == nil || m.cseq != g.ack.s.m.cseq || g.d == nil || m.from.tag() != g.d.remote {
-		return // repeated, or of a request that is history
-	}
-	offered := g.ack.offered
-	g.stopAck()
-	if c := g.byeCause; c != nil {
-		g.byeCause = nil
-		g.bye(g.d, *c)
-		return
-	}
-	if offered && !g.over {
-		desc, err := m.description()
-		if err != nil || desc == nil {
-			c := call.IncompatibleMedia.With("ACK without an answer to our offer")
-			g.bye(g.d, c)
-			g.release(c, "")
-			return
-		}
-		g.emit(call.Answer{Description: desc})
-	}
-	g.nextUpdate()
 }
 
 // request sends a request whose transaction the leg lingers for.

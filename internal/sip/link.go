@@ -207,6 +207,47 @@ func (f flow) TryClose() (int, error) { return int(f.users.Add(-1)), nil }
 // Close does nothing: a transaction does not own the connection.
 func (f flow) Close() error { return nil }
 
+// settle closes a link that was replaced once nobody waits on it any more.
+func (l *link) settle() {
+	if l.retired.Load() && l.users.Load() <= 0 {
+		l.close()
+	}
+}
+
+// retire keeps a link for the responses that are still to come.
+func (l *link) retire() {
+	l.retired.Store(true)
+	l.settle()
+}
+
+// adopt makes a link known; false while the trunk is closing.
+func (t *trunk) adopt(l *link) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closing {
+		return false
+	}
+	t.links[l] = struct{}{}
+	return true
+}
+
+// forget ends what waits for a link that is gone: a response never comes on
+// another connection from Microsoft (no aliasing, RFC 5923 is not used).
+func (t *trunk) forget(l *link) {
+	t.mu.Lock()
+	delete(t.links, l)
+	var waiting []*clientTx
+	for _, c := range t.clients {
+		if c.link == l {
+			waiting = append(waiting, c)
+		}
+	}
+	t.mu.Unlock()
+	for _, c := range waiting {
+		c.Terminate()
+	}
+}
+
 // dial opens a connection to addr, with TLS for host if the trunk has it. It
 // gives up with ctx.
 func (t *trunk) dial(ctx context.Context, addr netip.AddrPort, host string) (*link, error) {
@@ -258,6 +299,9 @@ func (t *trunk) listen(ctx context.Context) error {
 	ln, err := lc.Listen(ctx, "tcp", t.bind.String())
 	if err != nil {
 		return fmt.Errorf("trunk %s: listen on %s: %w", t.name, t.bind, err)
+	}
+	if wrap := t.e.opt.Listener; wrap != nil {
+		ln = wrap(ln)
 	}
 	t.listener = ln
 	t.setLocal(addrPort(ln.Addr()))

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"strings"
 
@@ -44,8 +45,9 @@ type attempt struct {
 	given      bool // nobody wants it any more
 	cancelled  bool // CANCEL is out
 	cancelFor  *call.Cause
-	progressed map[string]bool
-	acks       map[string]func() // by the peer's tag: sends the ACK again
+	progressed map[[sha256.Size]byte]bool // what each fork has reported
+	described  bool                       // a description came before the answer
+	acks       map[string]func()          // by the peer's tag: sends the ACK again
 }
 
 // dial starts an outgoing leg.
@@ -54,7 +56,7 @@ func (t *trunk) newCall(to call.Target, s call.Setup) (*leg, error) {
 		return nil, errors.New("no offer")
 	}
 	g := newLeg(t)
-	g.out1 = &outgoing{number: to.Number, party: s.Calling, offer: s.Offer.Marshal(), try: t.order(),
+	g.calling = &outgoing{number: to.Number, party: s.Calling, offer: s.Offer.Marshal(), try: t.order(),
 		cause: call.NetworkOutOfOrder.With("no peer of %s was reached", t.name)}
 	if !g.start(g.begin) {
 		return nil, errClosed
@@ -63,7 +65,7 @@ func (t *trunk) newCall(to call.Target, s call.Setup) (*leg, error) {
 }
 
 func (g *leg) begin() {
-	o := g.out1
+	o := g.calling
 	// Microsoft finds users by E.164 alone (C-51).
 	if o.number == "" || g.t.teams && !isE164(o.number) {
 		g.release(call.AddressIncomplete.With("%q is no number for this trunk", clip(o.number)), "")
@@ -74,7 +76,7 @@ func (g *leg) begin() {
 
 // next tries the next peer: sip, sip2, sip3 (C-31).
 func (g *leg) next() {
-	o := g.out1
+	o := g.calling
 	if g.over {
 		return
 	}
@@ -107,9 +109,9 @@ func (g *leg) next() {
 
 // call sends the INVITE.
 func (g *leg) call(p *peer, f flow) {
-	t, o := g.t, g.out1
+	t, o := g.t, g.calling
 	a := &attempt{g: g, peer: p, flow: f, callID: t.newCallID(), tag: newTag(), cseq: 1,
-		progressed: make(map[string]bool), acks: make(map[string]func())}
+		progressed: make(map[[sha256.Size]byte]bool), acks: make(map[string]func())}
 	o.tried = append(o.tried, a)
 	host := p.uriHost()
 	a.target = "sip:" + escapeUser(o.number) + "@" + host
@@ -199,7 +201,7 @@ func (a *attempt) onResponse(m *message) {
 			// This data centre cannot; another may (C-58). Nothing else is
 			// tried again (C-59, C-61).
 			a.peer.shun(a.flow.link, m.retryAfter())
-			g.out1.cause = c
+			g.calling.cause = c
 			g.next()
 			return
 		}
@@ -238,16 +240,15 @@ func (a *attempt) onProvisional(m *message) {
 	ringing := m.status == 180
 	// Each fork reports once that it rings and each description once (C-53); a
 	// description of a later fork replaces the earlier one (C-56).
-	key := m.to.tag() + "\x00"
-	if desc != nil {
-		key += string(m.body)
-	} else if !ringing {
+	if desc == nil && !ringing {
 		return // 181, 182, bare 183: no news
 	}
+	key := sha256.Sum256(append([]byte(m.to.tag()+"\x00"), m.body...))
 	if a.progressed[key] || len(a.progressed) >= maxForks {
 		return
 	}
 	a.progressed[key] = true
+	a.described = a.described || desc != nil
 	g.emit(call.Progress{Ringing: ringing, Answer: desc})
 }
 
@@ -276,7 +277,7 @@ func (a *attempt) onSuccess(m *message) {
 	g.d = d
 	g.giveUpOthers(a)
 	desc, err := m.description()
-	if err != nil || desc == nil && !a.early() {
+	if err != nil || desc == nil && !a.described {
 		c := call.IncompatibleMedia.With("answer without a usable description")
 		g.bye(d, c)
 		g.release(c, "")
@@ -285,24 +286,14 @@ func (a *attempt) onSuccess(m *message) {
 	e := call.Answer{Description: desc}
 	if g.t.teams {
 		// Only now it is known where the user is (facts §6.4 row j): the offer
-		// guessed.
-		if e.Teams = m.teamsHeaders(); e.Teams != nil && e.Teams.UserLocation != "" {
+		// guessed. A 200 that does not say is taken for external, with an alarm (C-137).
+		if e.Teams = m.teamsHeaders(); e.Teams != nil && e.Teams.UserLocation != "" || g.t.live.Load().bypass {
 			p := g.t.realm(e.Teams, g.log)
 			e.Profile = &p
 		}
 	}
 	g.emit(e)
 	g.nextUpdate()
-}
-
-// early reports whether a description came before.
-func (a *attempt) early() bool {
-	for key := range a.progressed {
-		if !strings.HasSuffix(key, "\x00") {
-			return true
-		}
-	}
-	return false
 }
 
 // acknowledge builds the ACK for a 2xx, RFC 3261 §13.2.2.4: a request of its own
@@ -320,12 +311,12 @@ func (g *leg) acknowledge(d *dialog, cseq uint32) func() {
 }
 
 func (g *leg) giveUpOthers(winner *attempt) {
-	for _, a := range g.out1.tried {
+	for _, a := range g.calling.tried {
 		if a != winner {
 			a.given = true
 		}
 	}
-	g.out1.try = nil
+	g.calling.try = nil
 }
 
 // onEnd is the end of the INVITE's transaction.
@@ -343,10 +334,10 @@ func (a *attempt) onEnd(err error) {
 	if errors.Is(err, sipgo.ErrTransactionTimeout) {
 		text = "no answer"
 	}
-	g.out1.cause = call.TemporaryFailure.With("%s: %s", a.peer.host, text)
+	g.calling.cause = call.TemporaryFailure.With("%s: %s", a.peer.host, text)
 	if a.rang {
 		// It may be ringing there: calling again could ring twice.
-		g.release(g.out1.cause, "")
+		g.release(g.calling.cause, "")
 		return
 	}
 	g.next()
@@ -354,7 +345,7 @@ func (a *attempt) onEnd(err error) {
 
 // cancel ends all attempts.
 func (g *leg) cancel(c call.Cause) {
-	for _, a := range g.out1.tried {
+	for _, a := range g.calling.tried {
 		if a.finished || a.cancelled {
 			continue
 		}

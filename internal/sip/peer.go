@@ -210,7 +210,7 @@ func (p *peer) shun(l *link, wait time.Duration) {
 // watch pings the peer and keeps its connection young, until ctx ends.
 func (p *peer) watch(ctx context.Context) {
 	for {
-		if p.t.every > 0 {
+		if p.t.live.Load().every > 0 {
 			p.ping(ctx)
 		} else if _, err := p.resolve(ctx); err != nil && ctx.Err() == nil {
 			p.t.log.Warn("peer not found", "peer", p.host, "error", err)
@@ -224,7 +224,7 @@ func (p *peer) watch(ctx context.Context) {
 			cancel()
 		}
 		select {
-		case <-time.After(pause(p.t.every)):
+		case <-time.After(pause(p.t.live.Load().every)):
 		case <-ctx.Done():
 			return
 		}

@@ -212,6 +212,9 @@ func mediaType(v string) string {
 // to keep every byte (C-42).
 var typed = []string{"via", "call-id", "cseq", "max-forwards", "content-length"}
 
+// parser is safe for concurrent use: it holds no state.
+var parser = newParser()
+
 func newParser() *sipgo.Parser {
 	all := sipgo.DefaultHeadersParser()
 	some := make(map[string]sipgo.HeaderParser, len(typed))
@@ -242,7 +245,7 @@ func (m *message) parse() *fault {
 	}
 	b.WriteString("Content-Length: " + strconv.Itoa(len(m.body)) + "\r\n\r\n")
 	b.Write(m.body)
-	msg, err := newParser().ParseSIP([]byte(b.String()))
+	msg, err := parser.ParseSIP([]byte(b.String()))
 	if err != nil {
 		return m.reject(400, "parse: "+clip(err.Error()))
 	}

@@ -31,8 +31,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// T1 of 50 ms: transactions run in real time, and 64*T1 is 3.2 s.
-	sipgo.SetTimers(50*time.Millisecond, 400*time.Millisecond, 500*time.Millisecond)
+	// T1 of 100 ms: transactions run in real time, and 64*T1 is 6.4 s.
+	sipgo.SetTimers(100*time.Millisecond, 400*time.Millisecond, 500*time.Millisecond)
 	goleak.VerifyTestMain(m)
 }
 
@@ -478,7 +478,7 @@ func newBox(t *testing.T, change ...func(*box, *Options)) *box {
 		t.Fatal(err)
 	}
 	b.e = e
-	e.times.first, e.times.ask, e.times.connect = 700*time.Millisecond, 2*time.Second, 2*time.Second
+	e.times.first, e.times.ask, e.times.connect = 5*time.Second, 2*time.Second, 2*time.Second
 	return b
 }
 

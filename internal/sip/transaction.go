@@ -360,47 +360,6 @@ func (t *trunk) onResponse(m *message) {
 	}
 }
 
-// settle closes a link that was replaced once nobody waits on it any more.
-func (l *link) settle() {
-	if l.retired.Load() && l.users.Load() <= 0 {
-		l.close()
-	}
-}
-
-// retire keeps a link for the responses that are still to come.
-func (l *link) retire() {
-	l.retired.Store(true)
-	l.settle()
-}
-
-// adopt makes a link known; false while the trunk is closing.
-func (t *trunk) adopt(l *link) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closing {
-		return false
-	}
-	t.links[l] = struct{}{}
-	return true
-}
-
-// forget ends what waits for a link that is gone: a response never comes on
-// another connection from Microsoft (no aliasing, RFC 5923 is not used).
-func (t *trunk) forget(l *link) {
-	t.mu.Lock()
-	delete(t.links, l)
-	var waiting []*clientTx
-	for _, c := range t.clients {
-		if c.link == l {
-			waiting = append(waiting, c)
-		}
-	}
-	t.mu.Unlock()
-	for _, c := range waiting {
-		c.Terminate()
-	}
-}
-
 // ask sends a request outside of a call and waits for its final response.
 func (t *trunk) ask(ctx context.Context, req *sipgo.Request, f flow) (*message, error) {
 	answer := make(chan *message, 1)

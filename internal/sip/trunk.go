@@ -2,12 +2,9 @@ package sip
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"strconv"
@@ -16,11 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	sipgo "github.com/emiago/sipgo/sip"
 	"golang.org/x/time/rate"
 
 	"localloop/internal/config"
-	"localloop/internal/sdp"
 )
 
 // trunk is one peering: a Teams trunk with its three proxies or a plain SIP
@@ -37,15 +32,13 @@ type trunk struct {
 	id        *identity  // nil without TLS
 	domain    string     // host of From; empty: the peer's
 	pinned    map[string]netip.Addr
-	every     time.Duration // interval of OPTIONS, 0 none
 	log       *slog.Logger
 	sipgoLog  *slog.Logger
 	quiet     *rate.Limiter // log lines about foreign faults
 
-	profile func(internal bool) sdp.Profile
-	bypass  bool
-	allow   []netip.Prefix
-	peers   []*peer
+	live  atomic.Pointer[settings]
+	fixed any // the configuration without what Apply may change
+	peers []*peer
 
 	listener net.Listener
 	udp      *link
@@ -84,9 +77,9 @@ func newTrunk(e *Endpoint, name string) *trunk {
 func newTeamsTrunk(e *Endpoint, c config.Teams) (*trunk, error) {
 	t := newTrunk(e, c.Name)
 	t.teams, t.transport, t.bind, t.source = true, "TLS", c.Listen, c.Source
-	t.host, t.domain, t.pinned, t.every, t.bypass = c.FQDN, c.FQDN, c.Resolve, c.OptionsEvery, c.Bypass
-	t.allow = c.Allow
-	t.profile = func(internal bool) sdp.Profile { return c.Profile(e.opt.Box, internal) }
+	t.host, t.domain, t.pinned = c.FQDN, c.FQDN, c.Resolve
+	t.fixed = fixedTeams(c)
+	t.live.Store(teamsSettings(c, e.opt.Box))
 	t.id = &identity{files: c.TLS, names: c.PeerNames, teams: true, now: e.now}
 	if len(c.PeerNames) == 0 {
 		return nil, fmt.Errorf("trunk %s: no peer names: anybody with a certificate could call", c.Name)
@@ -100,8 +93,8 @@ func newTeamsTrunk(e *Endpoint, c config.Teams) (*trunk, error) {
 func newSIPTrunk(e *Endpoint, c config.SIP) (*trunk, error) {
 	t := newTrunk(e, c.Name)
 	t.transport, t.bind, t.host, t.domain = strings.ToUpper(c.Transport), c.Listen, c.Host, c.Domain
-	t.every, t.allow = c.OptionsEvery, c.Allow
-	t.profile = func(bool) sdp.Profile { return c.Profile(e.opt.Box) }
+	t.fixed = fixedSIP(c)
+	t.live.Store(sipSettings(c, e.opt.Box))
 	if t.bind.Addr().IsValid() && !t.bind.Addr().IsUnspecified() {
 		t.source = t.bind.Addr()
 	}
@@ -211,9 +204,7 @@ func (t *trunk) shut() {
 // trusted reports whether messages from an address are read.
 func (t *trunk) trusted(a netip.Addr) bool {
 	a = a.Unmap()
-	t.mu.Lock()
-	allow := t.allow
-	t.mu.Unlock()
+	allow := t.live.Load().allow
 	for _, p := range allow {
 		if p.Contains(a) {
 			return true
@@ -257,143 +248,6 @@ func (t *trunk) route() netip.Addr {
 	return addrPort(c.LocalAddr()).Addr()
 }
 
-// self is host and port as they stand in URIs.
-func (t *trunk) self() (hostport string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	h := t.host
-	if strings.IndexByte(h, ':') >= 0 {
-		h = "[" + h + "]"
-	}
-	return h + ":" + strconv.Itoa(t.port)
-}
-
-// contact is our Contact, always with the FQDN on a Teams trunk (C-26, C-41,
-// C-67). The user part is left out rather than empty (C-27).
-func (t *trunk) contact(user string) string {
-	if user != "" {
-		user = escapeUser(user) + "@"
-	}
-	return "<sip:" + user + t.self() + ";transport=" + strings.ToLower(t.transport) + ">"
-}
-
-// methods is Allow. REFER joins it with the step that handles it: a peer that
-// sees it would transfer by it.
-func (t *trunk) methods() string {
-	const base = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY"
-	if t.teams {
-		return base
-	}
-	return base + ", INFO"
-}
-
-// product is how we present ourselves. Never as somebody else.
-func (t *trunk) product() string { return "Localloop-edged/" + t.e.version }
-
-func (t *trunk) identify(request bool) []field {
-	name := "Server"
-	if request {
-		name = "User-Agent"
-	}
-	f := []field{{name, t.product()}}
-	if t.teams {
-		f = append(f, field{"X-MS-SBC", "Localloop/edged/" + t.e.version})
-	}
-	return f
-}
-
-// response builds a response to m. tag completes To where the request had none.
-func (t *trunk) response(m *message, src netip.AddrPort, status int, tag string, extra []field, contentType string, body []byte) *sipgo.Response {
-	r := sipgo.NewResponse(status, phrase(status))
-	add := func(name, value string) {
-		if value != "" {
-			r.AppendHeader(sipgo.NewHeader(name, value))
-		}
-	}
-	for i, v := range m.vias {
-		if i == 0 {
-			add("Via", v.received(src))
-		} else {
-			add("Via", v.raw)
-		}
-	}
-	if m.method == "INVITE" && status > 100 && status < 300 {
-		for _, v := range m.values("record-route") {
-			add("Record-Route", v)
-		}
-	}
-	add("From", m.get("from"))
-	to := m.get("to")
-	if status > 100 && to != "" && m.to.tag() == "" && tag != "" {
-		to += ";tag=" + tag
-	}
-	add("To", to)
-	add("Call-ID", m.get("call-id"))
-	if seq, method, ok := strings.Cut(m.get("cseq"), " "); ok {
-		n, _ := strconv.ParseUint(seq, 10, 32)
-		r.AppendHeader(&sipgo.CSeqHeader{SeqNo: uint32(n), MethodName: sipgo.RequestMethod(strings.TrimSpace(method))})
-	}
-	if status > 100 {
-		if m.method == "INVITE" && status < 300 || m.method == "OPTIONS" && status == 200 {
-			add("Contact", t.contact(""))
-		}
-		if status < 300 && (m.method == "INVITE" || m.method == "OPTIONS") || status == 405 || status == 501 {
-			add("Allow", t.methods())
-		}
-		if m.method == "OPTIONS" && status == 200 {
-			add("Accept", acceptBody)
-		}
-		for _, f := range t.identify(false) {
-			add(f.name, f.value)
-		}
-	}
-	for _, f := range extra {
-		add(f.name, f.value)
-	}
-	if len(body) > 0 {
-		add("Content-Type", contentType)
-	}
-	r.SetBody(body)
-	return r
-}
-
-// newRequest builds a request of ours. The fields come in the order given,
-// between Via and the body.
-func (t *trunk) newRequest(method, target string, cseq uint32, fields []field, contentType string, body []byte) *sipgo.Request {
-	var u sipgo.Uri
-	_ = sipgo.ParseUri(target, &u) // the text is taken from the flow
-	req := sipgo.NewRequest(sipgo.RequestMethod(method), u)
-	t.mu.Lock()
-	via := &sipgo.ViaHeader{ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: t.transport, Host: t.host, Port: t.port}
-	t.mu.Unlock()
-	via.Params = sipgo.NewParams()
-	via.Params.Add("branch", cookie+token(12))
-	if t.transport == "UDP" {
-		via.Params.Add("rport", "")
-	}
-	req.AppendHeader(via)
-	maxForwards := sipgo.MaxForwardsHeader(70)
-	req.AppendHeader(&maxForwards)
-	for _, f := range fields {
-		if f.name == "Call-ID" {
-			id := sipgo.CallIDHeader(f.value)
-			req.AppendHeader(&id)
-			req.AppendHeader(&sipgo.CSeqHeader{SeqNo: cseq, MethodName: sipgo.RequestMethod(method)})
-			continue
-		}
-		req.AppendHeader(sipgo.NewHeader(f.name, f.value))
-	}
-	for _, f := range t.identify(true) {
-		req.AppendHeader(sipgo.NewHeader(f.name, f.value))
-	}
-	if len(body) > 0 {
-		req.AppendHeader(sipgo.NewHeader("Content-Type", contentType))
-	}
-	req.SetBody(body)
-	req.SetTransport(t.transport)
-	return req
-}
-
 // outOfDialog answers requests that open nothing.
 func (t *trunk) outOfDialog(s *serverTx) {
 	switch s.m.method {
@@ -430,7 +284,7 @@ func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
 	t.mu.Lock()
 	until, why := t.refuseTo, t.refusal
 	full := len(t.all) >= maxLegs || t.draining
-	merged := t.legs[legKey(m.callID, "\x00"+m.from.tag())] != nil
+	merged := t.legs[mergeKey(m)] != nil
 	t.mu.Unlock()
 	switch wait := until.Sub(t.e.now()); {
 	case merged:
@@ -463,6 +317,12 @@ func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
 // Legs are found by the Call-ID and our tag.
 func legKey(callID, tag string) string { return callID + "\x00" + tag }
 
+// mergeKey finds an INVITE that came before by another way, RFC 3261 §8.2.2.2. No
+// tag of ours begins with NUL.
+func mergeKey(m *message) string {
+	return legKey(m.callID, "\x00"+m.from.tag()+"\x00"+strconv.FormatUint(uint64(m.cseq), 10))
+}
+
 func (t *trunk) findLeg(callID, tag string) *leg {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -489,7 +349,7 @@ func (t *trunk) drop(g *leg) {
 
 // up reports whether calls may be sent: a peer answers, or nobody asks.
 func (t *trunk) up() bool {
-	if t.every <= 0 {
+	if t.live.Load().every <= 0 {
 		return true
 	}
 	for _, p := range t.peers {
@@ -505,7 +365,7 @@ func (t *trunk) up() bool {
 func (t *trunk) order() []*peer {
 	var up, down []*peer
 	for _, p := range t.peers {
-		if ok, resting := p.state(); (ok || t.every <= 0) && !resting {
+		if ok, resting := p.state(); (ok || t.live.Load().every <= 0) && !resting {
 			up = append(up, p)
 		} else {
 			down = append(down, p)
@@ -550,25 +410,4 @@ func (t *trunk) flow(ctx context.Context, d *dialog) (flow, error) {
 		errs = errors.Join(errs, err)
 	}
 	return flow{}, errs
-}
-
-// token returns n random characters that are safe everywhere in SIP.
-func token(n int) string {
-	b := make([]byte, (n*5+7)/8)
-	_, _ = rand.Read(b) // never fails, crypto/rand
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))[:n]
-}
-
-func newTag() string { return token(10) }
-
-// jitter is a random duration below d.
-func jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	n, err := rand.Int(rand.Reader, big.NewInt(int64(d)))
-	if err != nil {
-		return 0
-	}
-	return time.Duration(n.Int64())
 }

@@ -46,7 +46,6 @@ func (g *leg) onReinvite(s *serverTx) {
 	s.respond(100, "", nil, "", nil)
 	g.d.refresh(s.m)
 	g.reIn = s
-	s.leg = g
 	u := call.Update{Offer: offer, Hold: heldBy(offer)}
 	if g.t.teams {
 		if u.Teams = s.m.teamsHeaders(); u.Teams != nil && u.Teams.UserLocation != "" {
@@ -212,7 +211,7 @@ func (g *leg) retry(r *reinvite) {
 func (g *leg) glare() time.Duration {
 	const step = 10 * time.Millisecond
 	d := jitter(2 * time.Second)
-	if g.out1 != nil {
+	if g.calling != nil {
 		d = 2100*time.Millisecond + jitter(1900*time.Millisecond)
 	}
 	return d.Truncate(step) * g.t.e.times.t1 / (500 * time.Millisecond)

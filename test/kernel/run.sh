@@ -70,7 +70,7 @@ $GO run ./test/kernel/initrd -init "$cache/guest" -modules "$root"/lib/modules/*
 # -no-reboot ends QEMU when the kernel panics.
 log=$cache/console.log
 status=0
-timeout "$limit" qemu-system-x86_64 -cpu qemu64 -m 256 -icount shift=3,sleep=off \
+timeout "$limit" qemu-system-x86_64 -accel tcg -cpu qemu64 -m 256 -icount shift=3,sleep=off \
 	-nodefaults -no-reboot -display none -monitor none -serial stdio \
 	-kernel "$root"/boot/vmlinuz-* -initrd "$cache/initrd.cpio" \
 	-append "console=ttyS0 quiet noapic panic=-1" </dev/null 2>&1 | tr -d '\r' >"$log" || status=$?

@@ -59,7 +59,7 @@ type CardOptions struct {
 	// Connect opens the serial line instead of a pseudo-terminal: once at the
 	// start and at each Replug.
 	Connect func() (conn io.ReadWriteCloser, path string, err error)
-	// Trace receives one line for each chunk of octets (§11), direction "<" to the host.
+	// Trace receives one line for each frame on the wire (§11), direction "<" to the host.
 	Trace io.Writer
 	// Observe is told what happens; it is called from the card's goroutine
 	// without a lock held and must not block.
@@ -399,6 +399,19 @@ func (c *Card) Snapshot() CardSnapshot {
 // up false, when it is down.
 func (c *Card) WaitLink(ctx context.Context, up bool) error {
 	return c.w.await(ctx, fmt.Sprintf("link up %t", up), func() bool { return c.link.up == up })
+}
+
+// WaitReady returns when a host has begun a session and has acknowledged the
+// state of every channel: only then does it know the card's lines.
+func (c *Card) WaitReady(ctx context.Context) error {
+	return c.w.await(ctx, "the host to know the lines", func() bool {
+		for _, q := range c.link.waiting {
+			if len(q) > 0 {
+				return false
+			}
+		}
+		return c.link.up
+	})
 }
 
 // WaitStream returns when channel n streams, or, for on false, when it does not.

@@ -52,6 +52,7 @@ const (
 	evCIDDone    = 0x0E
 	evToneDone   = 0x0F
 	evFault      = 0x10
+	evParallel   = 0x12
 	evCIDSlot    = 0x13
 	evState      = 0x14
 	evMeterDone  = 0x15
@@ -62,7 +63,7 @@ const (
 var eventNames = map[byte]string{
 	evOffHook: "OFFHOOK", evOnHook: "ONHOOK", evFlash: "FLASH", evPulse: "PULSE", evDTMF: "DTMF", evRingOn: "RING_ON",
 	evRingOff: "RING_OFF", evPolarity: "POLARITY", evLoopOpen: "LOOP_OPEN", evLoopClosed: "LOOP_CLOSED", evBattery: "BATTERY",
-	evRingDone: "RING_DONE", evCIDDone: "CID_DONE", evToneDone: "TONE_DONE", evFault: "FAULT", evCIDSlot: "CID_SLOT",
+	evRingDone: "RING_DONE", evCIDDone: "CID_DONE", evToneDone: "TONE_DONE", evFault: "FAULT", evParallel: "PARALLEL", evCIDSlot: "CID_SLOT",
 	evState: "STATE", evMeterDone: "METER_DONE", evDialDone: "DIAL_DONE", evHookDone: "HOOK_DONE",
 }
 

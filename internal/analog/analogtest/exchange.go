@@ -102,6 +102,7 @@ type Exchange struct {
 	numbers  []string
 
 	battery  bool
+	parallel bool
 	reversed bool
 	openTo   uint64 // battery is away until then
 	splashTo uint64
@@ -111,7 +112,6 @@ type Exchange struct {
 	ringCount int
 	caller    *CallerID
 	cid       []int16
-	cidGap    uint64
 	ringBurst bool
 
 	ear   *ear
@@ -232,6 +232,9 @@ func (e *Exchange) OpenLoop(long time.Duration) {
 // Battery takes the battery away (false) or gives it back.
 func (e *Exchange) Battery(on bool) { e.locked(func() { e.battery = on }) }
 
+// Parallel lifts (true) or replaces another phone on the same wires.
+func (e *Exchange) Parallel(off bool) { e.locked(func() { e.parallel = off }) }
+
 // Reverse sets the polarity of the line.
 func (e *Exchange) Reverse(on bool) { e.locked(func() { e.reversed = on }) }
 
@@ -280,6 +283,9 @@ func (e *Exchange) loop(closed bool) feed {
 func (e *Exchange) supervise(closed bool) {
 	ms := e.w.ms
 	digit, flash := e.pulses.step(ms, closed)
+	if !e.seized { // what ended now was no interruption but rest
+		digit, flash, e.pulses.count = 0, 0, 0
+	}
 	in := ms - e.stateMS
 	if !closed && e.seized && ms-e.pulses.since > 1200 || !closed && e.state == ExCleared && ms-e.pulses.since > 300 {
 		// On-hook. Pulses and flashes are shorter.

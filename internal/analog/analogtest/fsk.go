@@ -55,11 +55,10 @@ type fskReceiver struct {
 	now   bool       // what the line says: mark
 	carry int        // samples without signal
 
-	bit    float64 // samples until the middle of the next bit, while busy
-	busy   bool
-	shift  int
-	octet  byte
-	marked int
+	bit   float64 // samples until the middle of the next bit, while busy
+	busy  bool
+	shift int
+	octet byte
 
 	msg  []byte
 	want int // octets of the message, 0 none under way

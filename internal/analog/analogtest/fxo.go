@@ -15,7 +15,6 @@ type fxoPort struct {
 	flashTo uint64  // end of a flash or wink, 0 none
 	action  byte
 	dialTo  uint64 // end of pulse dialling, 0 none
-	downAt  uint64 // ms of fail-safe
 
 	ringFor, quiet uint64 // ms of ringing, and without
 	ringing        bool   // reported
@@ -26,6 +25,7 @@ type fxoPort struct {
 	open           bool   // LOOP_OPEN reported
 	openAt         uint64
 	lost           bool // BATTERY 0 reported
+	parallel       bool // reported
 }
 
 func newFXOPort(b *channel, o ExchangeOptions) *fxoPort {
@@ -80,6 +80,10 @@ func (p *fxoPort) step() {
 	f := p.ex.loop(closed)
 	p.detectRing(f)
 	p.detectBattery(f, closed)
+	if p.ex.parallel != p.parallel {
+		p.parallel = p.ex.parallel
+		p.event(evParallel, bit(p.parallel))
+	}
 	p.last = f
 }
 

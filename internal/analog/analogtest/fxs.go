@@ -98,6 +98,14 @@ func (p *fxsPort) linkDown() {
 
 func (p *fxsPort) failSafe() {}
 
+// linkBack ends what linkDown began when the same session goes on.
+func (p *fxsPort) linkBack() {
+	p.tone = nil
+	if p.failsafe == 1 {
+		p.feed = feedForward
+	}
+}
+
 func (p *fxsPort) state() (hook, ring, rev, fault byte) {
 	return bit(p.offHook), bit(p.ring != nil), bit(p.feed == feedReverse || p.feed == feedReverseOHT), p.fault
 }

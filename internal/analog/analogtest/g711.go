@@ -84,13 +84,11 @@ func encodeA(s int16) byte {
 	if m < 0 {
 		m, sign = ^m, 0
 	}
-	m >>= 4 // 0..2047, in units of the smallest half step pair
-	var code byte
-	if m < 32 {
-		code = byte(m >> 1)
-	} else {
-		seg := bits.Len(uint(m)) - 5
-		code = byte(seg<<4) | byte(m>>seg)&0x0F
+	m >>= 4 // 0..2047, in the smallest steps: those of segments 0 and 1
+	code := byte(m)
+	if m >= 32 {
+		seg := bits.Len(uint(m)) - 4
+		code = byte(seg<<4) | byte(m>>(seg-1))&0x0F
 	}
 	return (sign | code) ^ 0x55
 }

@@ -179,6 +179,13 @@ func (l *link) hello(body []byte) {
 		c.count.Sessions++
 		c.w.tell(-1, "session %08x begins", id)
 	}
+	if !fresh && !l.up {
+		for _, p := range c.ports {
+			if f, ok := p.(*fxsPort); ok {
+				f.linkBack()
+			}
+		}
+	}
 	l.up, l.failed = true, false
 	l.send(tWelcome, chCard, 0, c.clock(), c.welcome(id))
 	if !fresh {
@@ -491,6 +498,9 @@ func (l *link) down(why string) {
 	l.waiting, l.inFlight = [26][]*transmission{}, 0
 	l.c.count.LinkDowns++
 	l.c.w.tell(-1, "link down: %s", why)
+	if t, ok := l.c.conn.(terminal); ok {
+		t.release()
+	}
 	for _, p := range l.c.ports {
 		p.base().stream = stream{}
 		p.linkDown()

@@ -40,7 +40,7 @@ type Script struct {
 	HangUpOnBusy time.Duration
 }
 
-// Burst of the bell.
+// Ring is one burst of the bell.
 type Ring struct {
 	At  time.Time
 	On  time.Duration
@@ -78,7 +78,8 @@ type Phone struct {
 	lifted time.Time
 	mouth  []int16
 	tone   *sine
-	wasOff bool
+	wasOff bool // loop closed in the last tick
+	inUse  bool // the receiver is off, flashes and pulses apart
 
 	rings    []Ring
 	ringing  bool
@@ -86,9 +87,9 @@ type Phone struct {
 	ringCall int    // bursts of the present call
 	battery  bool
 	reversed bool
-	openMS   uint64
 
 	fsk      [2]*fskReceiver
+	power    [2]float64 // of the present signal at the frequencies of each
 	clip     dtmfReceiver
 	clipped  string
 	carrier  uint64 // ms at which the present signal on the on-hook line began, 0 none
@@ -101,7 +102,6 @@ type Phone struct {
 	lamp     bool
 	metered  int
 	busyFrom time.Time
-	busyFor  time.Duration
 }
 
 func newPhone(w *world, ch int, o PhoneOptions) *Phone {
@@ -312,6 +312,10 @@ func (p *Phone) moved(off bool) {
 	if _, at := p.hook.settled(p.w.ms); at > p.w.ms+50 {
 		return // a pulse or flash: the person has not moved the receiver
 	}
+	if off == p.inUse {
+		return // the end of a flash
+	}
+	p.inUse = off
 	if off {
 		p.lifted, p.busyFrom = p.w.now, time.Time{}
 		p.ringCall = 0
@@ -350,8 +354,11 @@ func (p *Phone) display(pcm []int16) {
 			p.carrier = p.w.ms
 		}
 		p.quietSig = 0
+		for i, r := range p.fsk {
+			p.power[i] += goertzel(pcm, r.m.mark) + goertzel(pcm, r.m.space)
+		}
 	} else if p.quietSig += len(pcm); p.quietSig > 3200 {
-		p.carrier = 0
+		p.carrier, p.power = 0, [2]float64{}
 		if p.clipped != "" {
 			p.show([]byte(p.clipped), "DTMF")
 			p.clipped = ""
@@ -366,9 +373,15 @@ func (p *Phone) display(pcm []int16) {
 }
 
 func (p *Phone) demodulate(pcm []int16) {
-	for i, r := range p.fsk {
-		r.feed(pcm, func(msg []byte) { p.show(msg, [...]string{"Bell 202", "V.23"}[i]) },
-			func([]byte) { p.damaged++ })
+	for _, r := range p.fsk {
+		// Each reads the other's signal too: its power says which it is.
+		r.feed(pcm, func(msg []byte) {
+			name := "Bell 202"
+			if p.power[1] > p.power[0] {
+				name = "V.23"
+			}
+			p.show(msg, name)
+		}, func([]byte) { p.damaged++ })
 	}
 }
 

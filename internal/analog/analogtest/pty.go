@@ -19,7 +19,18 @@ func openPTY() (io.ReadWriteCloser, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	t := terminal{m, s}
+	// pty.Open leaves a file whose Read cannot be interrupted and that knows no
+	// deadline: the runtime's poller must have it.
+	fd, err := unix.Dup(int(m.Fd()))
+	m.Close()
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		s.Close()
+		return nil, "", err
+	}
+	t := terminal{os.NewFile(uintptr(fd), "/dev/ptmx"), s}
 	if err := t.raw(); err != nil {
 		t.Close()
 		return nil, "", err
@@ -48,6 +59,14 @@ func (t terminal) raw() error {
 		failed = unix.IoctlSetTermios(int(fd), unix.TCSETS, m)
 	})
 	return errors.Join(err, failed)
+}
+
+// release gives up the exclusive use that a host asked for and, if it was
+// killed, did not give back: the card keeps the terminal alive, so it would last.
+func (t terminal) release() {
+	if conn, err := t.slave.SyscallConn(); err == nil {
+		_ = conn.Control(func(fd uintptr) { _ = unix.IoctlSetInt(int(fd), unix.TIOCNXCL, 0) })
+	}
 }
 
 func (t terminal) Read(p []byte) (int, error)         { return t.master.Read(p) }

@@ -130,10 +130,11 @@ func (c *Card) read(ctx context.Context, conn io.Reader, to chan<- late) {
 	var pace pacer
 	var last time.Time
 	for {
+		n, err := conn.Read(buf)
+		// What a stalled card has in its buffer it does not look at either.
 		if c.w.await(ctx, "reading", func() bool { return !c.stallIn }) != nil {
 			return
 		}
-		n, err := conn.Read(buf)
 		if n > 0 {
 			c.w.mu.Lock()
 			baud := c.baud
@@ -272,11 +273,12 @@ func (c *Card) Replug(ctx context.Context) (string, error) {
 	return c.WaitPlugged(ctx)
 }
 
-// tracer writes the trace format of docs/linecard-link.md §11, a chunk a line. A
+// tracer writes the trace format of docs/linecard-link.md §11, a frame a line. A
 // nil tracer writes nothing.
 type tracer struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu   sync.Mutex
+	w    io.Writer
+	rest [2][]byte // of the frame under way, by direction
 }
 
 func (t *tracer) note(dir byte, p []byte) {
@@ -286,5 +288,11 @@ func (t *tracer) note(dir byte, p []byte) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintf(t.w, "%d.%06d %c % x\n", now.Unix(), now.Nanosecond()/1000, dir, p)
+	r := &t.rest[dir&2>>1] // '<' is 0x3C, '>' 0x3E
+	for _, b := range p {
+		if *r = append(*r, b); b == 0 || len(*r) == 512 {
+			fmt.Fprintf(t.w, "%d.%06d %c % x\n", now.Unix(), now.Nanosecond()/1000, dir, *r)
+			*r = (*r)[:0]
+		}
+	}
 }

@@ -24,6 +24,7 @@ type stream struct {
 	head    []int16 // rest of the frame being played
 	low     int     // fewest ms waiting since the last FILL
 	starved bool
+	missed  int // samples of silence or concealment since the last frame came
 }
 
 // start begins streams, docs/linecard-link.md §6.1.
@@ -71,11 +72,15 @@ func (b *channel) play(seq uint16, body []byte) bool {
 		n.Overruns++
 		return true
 	case gap >= 1 && gap <= 8 && s.any:
-		for range gap {
+		// What an empty buffer has concealed already is not concealed again: the
+		// delay stays as it was.
+		done := min(int(gap), s.missed/(8*s.ms))
+		for range int(gap) - done {
 			s.push(s.conceal(8*s.ms), n)
-			n.Concealed++
 		}
+		n.Concealed += uint64(gap)
 	}
+	s.missed = 0
 	s.want = seq + 1
 	s.any = true
 	pcm := make([]int16, len(body))
@@ -134,6 +139,7 @@ func (s *stream) pull(dst []int16, n *Counters) {
 				}
 				s.starved, s.low = true, 0
 				copy(dst, s.conceal(len(dst)))
+				s.missed += len(dst)
 				return
 			}
 			s.head, s.queue = s.queue[0], s.queue[1:]

@@ -22,6 +22,7 @@ type Path struct {
 	Name  string     // "lan", "wan"
 	Local netip.Addr // bound to; also what candidates and c= say
 	Port  uint16     // 0: the kernel's choice
+	Netns string     // file of the network namespace the socket is in; empty: the process's
 	// Relay makes the path's candidate a relayed one: the socket stands for a
 	// transport relay in Microsoft's cloud.
 	Relay bool
@@ -120,8 +121,11 @@ func openSocket(p Path, dscp int, seed uint64) (*socket, error) {
 		})
 		return errors.Join(cerr, err)
 	}}
-	pc, err := lc.ListenPacket(context.Background(), network, netip.AddrPortFrom(p.Local, p.Port).String())
-	if err != nil {
+	var pc net.PacketConn
+	if err := InNetns(p.Netns, func() (err error) {
+		pc, err = lc.ListenPacket(context.Background(), network, netip.AddrPortFrom(p.Local, p.Port).String())
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("open path %s: %w", p.Name, err)
 	}
 	conn := pc.(*net.UDPConn)

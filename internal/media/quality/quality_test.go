@@ -70,6 +70,22 @@ func TestReceptionCountsLossDuplicatesAndOrder(t *testing.T) {
 	}
 }
 
+func TestEventsAreNoJitter(t *testing.T) {
+	var r Reception
+	now := time.Unix(9, 0)
+	for i := range 200 {
+		now = now.Add(20 * time.Millisecond)
+		if i%40 > 30 {
+			r.Event(now, uint16(i))
+		} else {
+			r.Packet(now, uint16(i), uint32(i)*160)
+		}
+	}
+	if r.Jitter() != 0 || r.Lost() != 0 || r.Received() != 200 {
+		t.Errorf("jitter %v, lost %d, received %d", r.Jitter(), r.Lost(), r.Received())
+	}
+}
+
 func TestJitterFollowsRFC3550(t *testing.T) {
 	var r Reception
 	const seed = 3

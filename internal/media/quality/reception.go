@@ -31,6 +31,7 @@ type Reception struct {
 	hasBad   bool
 	received uint64 // of this numbering
 
+	epoch   time.Time
 	jitter  int64 // RFC 3550 A.8: scaled by 16
 	transit int64
 	ts      uint32
@@ -42,11 +43,21 @@ type Reception struct {
 	reportedR uint64
 }
 
-// Packet takes a packet of 8 kHz voice or events that arrived at now.
+// Packet takes a packet of 8 kHz voice that arrived at now.
 func (r *Reception) Packet(now time.Time, seq uint16, timestamp uint32) Verdict {
+	return r.packet(now, seq, timestamp, true)
+}
+
+// Event takes a packet of RFC 4733. Its timestamp stands still while the event
+// lasts, so it tells nothing about jitter.
+func (r *Reception) Event(now time.Time, seq uint16) Verdict {
+	return r.packet(now, seq, 0, false)
+}
+
+func (r *Reception) packet(now time.Time, seq uint16, timestamp uint32, timed bool) Verdict {
 	if !r.started {
 		r.begin(seq)
-		r.arrived(now, timestamp)
+		r.arrived(now, timestamp, timed)
 		return Fresh
 	}
 	switch ahead := int16(seq - r.high); {
@@ -67,13 +78,13 @@ func (r *Reception) Packet(now time.Time, seq uint16, timestamp uint32) Verdict 
 		r.lost = r.Lost()
 		r.begin(seq)
 		r.timed = false
-		r.arrived(now, timestamp)
+		r.arrived(now, timestamp, timed)
 		return Restarted
 	default:
 		r.bad, r.hasBad = seq+1, true
 		return Old
 	}
-	r.arrived(now, timestamp)
+	r.arrived(now, timestamp, timed)
 	return Fresh
 }
 
@@ -82,11 +93,18 @@ func (r *Reception) begin(seq uint16) {
 	r.reported, r.reportedR = 0, 0
 }
 
-func (r *Reception) arrived(now time.Time, timestamp uint32) {
+func (r *Reception) arrived(now time.Time, timestamp uint32, timed bool) {
 	r.received++
 	r.total++
+	if !timed {
+		r.timed = false
+		return
+	}
 	// The unit of transit is the sample; only differences count, so any epoch will do.
-	arrival := now.UnixNano() / 125_000
+	if r.epoch.IsZero() {
+		r.epoch = now
+	}
+	arrival := int64(now.Sub(r.epoch) / (125 * time.Microsecond))
 	if r.timed {
 		d := arrival - r.transit - int64(int32(timestamp-r.ts))
 		if d < 0 {

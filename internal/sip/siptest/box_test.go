@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"localloop/internal/media/mediatest"
 )
@@ -68,6 +70,7 @@ type box struct {
 	mu       sync.Mutex
 	links    []*link
 	seq      int
+	dscp     int // of connections that it opens
 }
 
 type arrived struct {
@@ -131,7 +134,10 @@ func (b *box) address() netip.AddrPort { return addrPortOf(b.listener.Addr()) }
 func (b *box) dial(to netip.AddrPort) *link {
 	b.t.Helper()
 	c := certificate(b.t, "box")
-	conn, err := tls.Dial("tcp", to.String(), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{c.TLS}})
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TOS, b.dscp<<2) })
+	}}
+	conn, err := tls.DialWithDialer(&d, "tcp", to.String(), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{c.TLS}})
 	if err != nil {
 		b.t.Fatal(err)
 	}

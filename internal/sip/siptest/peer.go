@@ -30,8 +30,11 @@ type PeerConfig struct {
 	RemoteName  string
 	Media       mediatest.Config
 	Answering   Answering
-	T1          time.Duration
-	Log         *slog.Logger
+	// Paths names the media paths of the answer to an INVITE, or of an own first
+	// offer (nil given); nil allows all.
+	Paths func(invite *Message) []string
+	T1    time.Duration
+	Log   *slog.Logger
 }
 
 // Peer is the double of a SIP trunk. Close ends it.
@@ -53,6 +56,7 @@ type Peer struct {
 func StartPeer(cfg PeerConfig) (*Peer, error) {
 	p := &Peer{ua: newUA(cfg.Name, false, cfg.T1, cfg.Log), cfg: cfg, remote: cfg.Remote, answering: cfg.Answering, links: map[*link]bool{}}
 	p.ua.linkFor, p.ua.contact, p.ua.sentBy, p.ua.headers = p.dialogLink, p.contactOf, p.via, p.addHeaders
+	p.ua.paths = cfg.Paths
 	p.ua.police, p.ua.outside, p.ua.accept = p.check, p.outsideDialog, p.acceptCall
 	switch cfg.Transport {
 	case "udp":

@@ -73,7 +73,7 @@ func (t *Teams) checkRequest(l *link, m *Message, c *Call, bad func(string, stri
 	dialog := param(m.Get("To"), "tag") != ""
 	if m.Method == "INVITE" || m.Method == "OPTIONS" {
 		checkContact(l, m, bad)
-		checkAllow(m, bad)
+		t.checkAllow(m, bad)
 	}
 	if m.Method == "INVITE" && !hasSDP(m) {
 		rule := "C-50"
@@ -108,11 +108,11 @@ func (t *Teams) checkResponse(l *link, m *Message, bad func(string, string, ...a
 	}
 	if method == "INVITE" && m.Status < 300 {
 		checkContact(l, m, bad)
-		checkAllow(m, bad)
+		t.checkAllow(m, bad)
 	}
 	if method == "OPTIONS" && m.Status == 200 {
 		checkContact(l, m, bad)
-		checkAllow(m, bad)
+		t.checkAllow(m, bad)
 	}
 }
 
@@ -159,7 +159,10 @@ func covers(names []string, host string) bool {
 	return c.VerifyHostname(host) == nil
 }
 
-func checkAllow(m *Message, bad func(string, string, ...any)) {
+func (t *Teams) checkAllow(m *Message, bad func(string, string, ...any)) {
+	if t.cfg.NoTransfer {
+		return
+	}
 	if !m.Lists("Allow", "REFER") || !m.Lists("Allow", "NOTIFY") {
 		bad("C-32", "Allow %q lacks REFER or NOTIFY", m.Get("Allow"))
 	}

@@ -72,6 +72,8 @@ type TeamsConfig struct {
 	// MinOptions is the shortest interval of the box's OPTIONS per name that is
 	// no violation; default 60 s, negative checks nothing.
 	MinOptions time.Duration
+	// NoTransfer is for a box that offers no transfer by REFER: C-32 is not checked.
+	NoTransfer bool
 	// Confirm sends the re-INVITE with a=remote-candidates after ICE completed.
 	Confirm bool
 	// TLS changes the settings of listeners (true) and own connections (false).
@@ -154,6 +156,7 @@ func (t *Teams) Listen(p Proxy) error {
 		// The saved SYN carries the mark of the box's connection, without privilege.
 		return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1) })
 	}}
+	lc.SetMultipathTCP(false) // Go's default; such sockets save no SYN
 	tcp, err := lc.Listen(t.ctx, "tcp", p.Listen.String())
 	if err != nil {
 		return fmt.Errorf("teams proxy %s: %w", p.Name, err)

@@ -109,13 +109,14 @@ func (t *Teams) behaviourOf(l *link) Behaviour {
 // trunkOf finds the pairing by Record-Route, then Contact, as Microsoft does.
 func (t *Teams) trunkOf(m *Message) *Trunk {
 	for _, header := range []string{"Record-Route", "Contact"} {
-		for _, v := range m.All(header) {
-			u, err := parseURI(addrSpec(v))
-			if err != nil {
-				return nil
-			}
-			return t.trunk(u.host)
+		if !m.Has(header) {
+			continue
 		}
+		u, err := parseURI(addrSpec(m.Get(header)))
+		if err != nil {
+			return nil
+		}
+		return t.trunk(u.host)
 	}
 	return nil
 }

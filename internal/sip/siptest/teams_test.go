@@ -25,6 +25,25 @@ func TestTrunkIsActiveOnlyAfterItPinged(t *testing.T) {
 	}
 }
 
+// TestMarkOfSignallingIsReadFromTheSYN: without privilege and without a capture.
+func TestMarkOfSignallingIsReadFromTheSYN(t *testing.T) {
+	for _, want := range []int{0, 34, 46} {
+		teams, b := lab(t)
+		b.dscp = want
+		b.ping(teams)
+		seen := teams.Connections()
+		if len(seen) != 1 {
+			t.Fatalf("connections %+v", seen)
+		}
+		if seen[0].DSCP == -1 {
+			t.Skip("this kernel saves no SYN")
+		}
+		if seen[0].DSCP != want {
+			t.Errorf("DSCP %d, sent %d", seen[0].DSCP, want)
+		}
+	}
+}
+
 func TestUnknownTrunkGets403(t *testing.T) {
 	teams, b := lab(t)
 	l := b.dial(teams.Address(ProxyNames[1]))

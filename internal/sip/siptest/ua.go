@@ -57,7 +57,8 @@ type ua struct {
 	outside     func(l *link, m *Message) bool               // a request outside any dialog; true if answered
 	accept      func(l *link, m *Message) (*answering, bool) // a new INVITE; false if answered
 	established func(c *Call)
-	deaf        func(l *link) bool // reads and does not react; may be nil
+	paths       func(offered *Message) []string // media paths of a first offer (nil given) or answer; may be nil
+	deaf        func(l *link) bool              // reads and does not react; may be nil
 }
 
 type transaction struct {
@@ -67,7 +68,6 @@ type transaction struct {
 	mu      sync.Mutex
 	stop    chan struct{}
 	stopped bool
-	final   bool
 }
 
 func newUA(name string, upper bool, t1 time.Duration, log *slog.Logger) *ua {
@@ -384,6 +384,13 @@ func (u *ua) shut() {
 		c.closeMedia()
 	}
 	u.wg.Wait()
+}
+
+func (u *ua) pathsOf(offered *Message) []string {
+	if u.paths == nil {
+		return nil
+	}
+	return u.paths(offered)
 }
 
 func hasSDP(m *Message) bool {

@@ -13,7 +13,7 @@ func (u *ua) place(c *Call, l *link, request *Message) error {
 	if err != nil {
 		return err
 	}
-	offer, err := media.Offer()
+	offer, err := media.Reoffer(mediatest.Reoffer{Paths: u.pathsOf(nil)})
 	if err != nil {
 		return err
 	}

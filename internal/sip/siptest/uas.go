@@ -161,7 +161,7 @@ func (b *Branch) negotiate() ([]byte, error) {
 		}
 	}
 	if hasSDP(offer) {
-		text, err = media.Answer(offer.Body)
+		text, err = media.AnswerVia(offer.Body, c.u.pathsOf(offer)...)
 	} else {
 		text, err = media.Offer() // the answer comes in the ACK
 	}

@@ -33,6 +33,7 @@ func tests() []test {
 	var all []test
 	all = append(all, vlanTests()...)
 	all = append(all, trafficTests()...)
+	all = append(all, qosTests()...)
 	all = append(all, watchTests()...)
 	return all
 }

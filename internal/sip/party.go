@@ -162,7 +162,7 @@ func (m *message) called() string {
 
 // teamsHeaders reads Microsoft's headers of Local Media Optimization; nil if
 // there is none of them. Names and the location are compared without case
-// (docs/teams-direct-routing §6.3).
+// (Microsoft: Configure Local Media Optimization).
 func (m *message) teamsHeaders() *call.TeamsHeaders {
 	h := call.TeamsHeaders{
 		UserLocation:   strings.ToLower(clip(m.get("x-ms-userlocation"))),
