@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -67,8 +68,24 @@ const (
 // wholePatience bounds each wait for something that must happen.
 const wholePatience = 30 * time.Second
 
-// wholeSubnet gives each rig loopback addresses of its own.
-var wholeSubnet atomic.Int32
+// wholeNext is where the search for a subnet begins.
+var wholeNext atomic.Int32
+
+// wholeSubnet finds loopback addresses 127.2.N.0/24 that no other rig uses, of
+// this process or another, and holds a listener on them as a sign.
+func wholeSubnet(t *testing.T) byte {
+	t.Helper()
+	for range 250 {
+		n := byte(1 + (int(wholeNext.Add(1))+os.Getpid()*7)%250)
+		l, err := net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 2, n, 1}), 5059).String())
+		if err == nil {
+			t.Cleanup(func() { _ = l.Close() })
+			return n
+		}
+	}
+	t.Fatal("no loopback addresses free in 127.2.0.0/16")
+	return 0
+}
 
 // wholeKeys is the PKI of all rigs: RSA keys are slow to make.
 var wholeKeys = sync.OnceValues(func() (k struct {
@@ -158,8 +175,8 @@ func wholeDrain(d time.Duration) wholeOption     { return func(r *wholeRig) { r.
 // was written.
 func newWhole(t *testing.T, options ...wholeOption) *wholeRig {
 	t.Helper()
-	n := wholeSubnet.Add(1)
-	at := func(host byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 2, byte(n), host}) }
+	n := wholeSubnet(t)
+	at := func(host byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 2, n, host}) }
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	r := &wholeRig{
 		t: t, ctx: ctx, dir: t.TempDir(), lan: at(10), wan: at(20), client: at(11), cloud: at(30),

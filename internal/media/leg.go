@@ -82,6 +82,7 @@ type drops struct {
 	duplicate atomic.Uint64
 	payload   atomic.Uint64 // payload type not agreed
 	unsent    atomic.Uint64 // not sent: no key, no address or a failing socket
+	check     atomic.Uint64 // STUN that is no connectivity check of the peer
 	event     atomic.Uint64 // events for the call that nobody fetched
 }
 
@@ -185,7 +186,9 @@ func (l *leg) check(now time.Time, p *port, b []byte, from netip.AddrPort) {
 		if named && w.agent.Ufrag() != string(ufrag) {
 			continue
 		}
-		w.agent.Handle(b, from)
+		if w.agent.Handle(b, from) {
+			l.v.drops.check.Add(1)
+		}
 		if last := w.agent.LastCheck(); !last.Equal(w.checks) {
 			w.checks = last
 			if w == l.cur {

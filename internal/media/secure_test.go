@@ -256,6 +256,13 @@ func TestC112C113C124ChecksDecideWhoSpeaksAndWhereVoiceGoes(t *testing.T) {
 	if len(b.packets)+len(x.packets)+len(y.packets) != 0 {
 		t.Fatal("voice passed without a check")
 	}
+	forged := stunCheck(t, ours.ICE, "QUEP", false)
+	forged[len(forged)-1] ^= 1
+	y.raw(forged)
+	r.pump()
+	if d := r.e.Stats().Drops; d["check"] != 1 {
+		t.Errorf("a forged check: drops %v", d)
+	}
 	y.raw(stunCheck(t, ours.ICE, "QUEP", false))
 	r.pump()
 	b.talk()
