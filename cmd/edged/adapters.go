@@ -75,17 +75,6 @@ func (h health) lineUsable(name string) (ok bool, why string) {
 	return true, ""
 }
 
-// failoverOf is the thresholds of the voice path: those of the first Teams trunk
-// with media bypass. All such trunks share one engine.
-func failoverOf(cfg *config.Config) config.Failover {
-	for _, t := range cfg.Teams {
-		if t.Bypass {
-			return t.Failover
-		}
-	}
-	return config.Failover{}
-}
-
 // realmInterfaces are the interfaces whose links and neighbours are watched.
 func realmInterfaces(cfg *config.Config) []string {
 	var names []string

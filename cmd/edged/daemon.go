@@ -76,7 +76,7 @@ func build(cfg *config.Config, log *slog.Logger) (_ *daemon, err error) {
 	}
 	if d.media, err = media.New(media.Options{
 		Realms: cfg.Realms, Media: cfg.Media, Lines: d.line,
-		Control: d.marks.Control(qos.Voice), Failover: failoverOf(cfg), Log: log.With("part", "media"),
+		Control: d.marks.Control(qos.Voice), Log: log.With("part", "media"),
 	}); err != nil {
 		return nil, err
 	}

@@ -97,7 +97,6 @@ func needRestart(old, now *config.Config) []string {
 	differ("box.country", old.Box.Country, now.Box.Country) // tones of lines
 	differ("box.max_calls", old.Box.MaxCalls, now.Box.MaxCalls)
 	differ("realm.interface", realmInterfaces(old), realmInterfaces(now))
-	differ("teams.failover", failoverOf(old), failoverOf(now))
 	differ("calls", old.Calls, now.Calls)
 	differ("qos.voice", old.QoS.Voice, now.QoS.Voice)
 	differ("qos.signalling", old.QoS.Signalling, now.QoS.Signalling)

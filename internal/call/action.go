@@ -30,6 +30,8 @@ type (
 		desc  *sdp.Description
 		early bool
 	}
+	// doConfirm tells the bridge that the peer's answer is final.
+	doConfirm struct{ leg string }
 	// doReoffered gives the bridge the peer's new offer and sends our answer, or
 	// refuses it. The runner reports agreed if it was accepted.
 	doReoffered struct {
@@ -82,6 +84,7 @@ func (doDial) action()      {}
 func (doProgress) action()  {}
 func (doAnswer) action()    {}
 func (doAnswered) action()  {}
+func (doConfirm) action()   {}
 func (doReoffered) action() {}
 func (doMove) action()      {}
 func (doRelocate) action()  {}

@@ -204,6 +204,9 @@ type Bridge interface {
 	// Answered gives the bridge the answer of leg to our last offer. Another
 	// fork's answer replaces the earlier one entirely.
 	Answered(leg string, answer *sdp.Description) error
+	// Confirm says that the answer given last is final: other forks are ignored
+	// from now on (C-116).
+	Confirm(leg string)
 	// Join connects the voice of two legs, and stops what is played to them.
 	Join(a, b string) error
 	// Play plays a tone to leg until the next Play, Join or Drop; NoTone stops.

@@ -126,7 +126,7 @@ func TestTeamsCallRingsAndReachesAPhone(t *testing.T) {
 			t.Errorf("summary %+v", s)
 		}
 		log := strings.Join(br.Log(), "; ")
-		for _, step := range []string{"offered teams#1 lan", "answer-to teams#1", "join teams#1", "close"} {
+		for _, step := range []string{"offered teams#1 lan", "confirm line-1/", "answer-to teams#1", "join teams#1", "close"} {
 			if !strings.Contains(log, step) {
 				t.Errorf("bridge was not asked %q: %s", step, log)
 			}

@@ -268,6 +268,8 @@ func (c *control) one(a action) []action {
 		default:
 			return c.m.fault(a.leg, IncompatibleMedia, err.Error())
 		}
+	case doConfirm:
+		c.bridge.Confirm(a.leg)
 	case doReoffered:
 		return c.reoffered(a)
 	case doMove:

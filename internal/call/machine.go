@@ -294,6 +294,7 @@ func (m *machine) answer(ev Answer) []action {
 	if ev.Description != nil {
 		acts = append(acts, doAnswered{leg: m.callee.leg, desc: ev.Description})
 	}
+	acts = append(acts, doConfirm{m.callee.leg})
 	m.caller.asked = m.caller.offerless // the ACK brings the answer
 	acts = append(acts, doAnswer{m.caller.leg}, doJoin{m.caller.leg, m.callee.leg})
 	if m.caller.dead != "" || m.callee.dead != "" { // died as early media

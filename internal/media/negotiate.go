@@ -61,6 +61,7 @@ func (b *Bridge) Offered(leg string, offer *sdp.Description, prof sdp.Profile) e
 		return err
 	}
 	p.profile, p.offer, p.answer, p.offering = prof, offer, nil, false
+	b.run(func(time.Time) { p.leg.life.patience(prof, b.voice.failover) })
 	return nil
 }
 
@@ -262,6 +263,7 @@ func (b *Bridge) OfferTo(leg string, prof sdp.Profile) (*sdp.Description, error)
 	d.Direction = sdp.OfferDirection(p.wants(), prof.InactiveHold)
 	b.complete(p, s, d)
 	p.profile, p.local = prof, d
+	b.run(func(time.Time) { p.leg.life.patience(prof, b.voice.failover) })
 	return d, nil
 }
 

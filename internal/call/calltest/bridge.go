@@ -121,6 +121,9 @@ func (b *Bridge) OfferTo(leg string, p sdp.Profile) (*sdp.Description, error) {
 	return &sdp.Description{Line: "offer to " + leg + " in " + p.Realm}, nil
 }
 
+// Confirm implements call.Bridge.
+func (b *Bridge) Confirm(leg string) { _ = b.note(leg, "confirm %s", leg) }
+
 // Answered implements call.Bridge.
 func (b *Bridge) Answered(leg string, _ *sdp.Description) error {
 	if err := b.has(b.theirs, false, leg, "answered"); err != nil {
