@@ -35,6 +35,7 @@ type hostile struct {
 	began          time.Time
 	routines       int
 	heap           uint64
+	stood          atomic.Int64 // longest time that this machine gave the test nothing
 }
 
 // newHostile places both calls and measures what the daemon holds.
@@ -45,7 +46,8 @@ func newHostile(t *testing.T) *hostile {
 		seed = s
 	}
 	t.Logf("HOSTILE_SEED=%d", seed)
-	h := &hostile{wholeRig: newWhole(t), rand: rand.New(rand.NewPCG(seed, 0))}
+	// A machine with other work must not look like a dead path.
+	h := &hostile{wholeRig: newWhole(t, wholeDeadAfter(10*time.Second)), rand: rand.New(rand.NewPCG(seed, 0))}
 	h.near, h.far = h.lifts(0), h.lifts(1)
 	h.teams = h.place(wholeAnna, wholeReception)
 	var err error
@@ -55,9 +57,29 @@ func newHostile(t *testing.T) *hostile {
 	says(h.teams, wholeTeamsHz)
 	says(h.carrier, wholePeerHz)
 	h.alive()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go h.clock(stop, stopped)
+	t.Cleanup(func() { close(stop); <-stopped })
 	h.heap, h.routines = hostileHeap(h.log), runtime.NumGoroutine()
 	h.began = time.Now()
 	return h
+}
+
+// clock notes how late a tick of 10 ms comes at worst.
+func (h *hostile) clock(stop, stopped chan struct{}) {
+	defer close(stopped)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		h.stood.Store(max(h.stood.Load(), int64(now.Sub(last))))
+		last = now
+	}
 }
 
 // hostileHeap is what is live without the test's own log.
@@ -83,7 +105,11 @@ func (h *hostile) alive() {
 func (h *hostile) judge(what string) {
 	h.t.Helper()
 	h.alive()
-	const limit = 500 * time.Millisecond
+	// What a busy machine withholds from the whole test is no fault of the box, up
+	// to a limit.
+	stood := time.Duration(h.stood.Load())
+	limit := 500*time.Millisecond + min(stood, 2*time.Second)
+	h.t.Logf("%s: the machine stood still for %v at worst; silence may last %v", what, stood, limit)
 	for name, c := range map[string]*siptest.Call{"Teams": h.teams, "carrier": h.carrier} {
 		if g := c.Media().ToneGap(wholePhoneHz, h.began); g.Length() > limit {
 			h.t.Errorf("%s: %s heard nothing for %v", what, name, g.Length())

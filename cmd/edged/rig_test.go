@@ -160,7 +160,7 @@ type wholeRig struct {
 	allowed                 []string // rules that the test breaks on purpose
 	keysSeen                map[string]string
 	extra                   string // further configuration
-	refuseFor               time.Duration
+	refuseFor, deadAfter    time.Duration
 	drain                   time.Duration
 	stopDoubles             func()
 }
@@ -169,6 +169,7 @@ type wholeOption func(*wholeRig)
 
 func wholeRefuseFor(d time.Duration) wholeOption { return func(r *wholeRig) { r.refuseFor = d } }
 func wholeDrain(d time.Duration) wholeOption     { return func(r *wholeRig) { r.drain = d } }
+func wholeDeadAfter(d time.Duration) wholeOption { return func(r *wholeRig) { r.deadAfter = d } }
 
 // newWhole starts the doubles, then the daemon, and waits until each has found
 // the others. Cleanup stops all and looks for broken rules and for secrets in what
@@ -183,7 +184,7 @@ func newWhole(t *testing.T, options ...wholeOption) *wholeRig {
 		carrierAt: at(41), pbxAt: at(42), sbcAt: at(43), stranger: at(66), http: netip.AddrPortFrom(at(9), 8080),
 		log: &wholeLog{}, reload: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan error, 1),
 		web: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}, keysSeen: map[string]string{},
-		refuseFor: time.Minute, drain: 5 * time.Second,
+		refuseFor: time.Minute, deadAfter: time.Second, drain: 5 * time.Second,
 		// Allow without REFER: transfers come with step 2, and a peer that sees it
 		// would transfer by it (trunk.methods).
 		allowed: []string{"C-32"},
@@ -372,6 +373,7 @@ external_realm = "wan"
 
 [teams.failover]
 refuse_for = "{{.RefuseFor}}"
+dead_after = "{{.DeadAfter}}"
 
 [teams.resolve]
 "sip.pstnhub.microsoft.com" = "{{.Cloud}}"
@@ -498,7 +500,7 @@ func (r *wholeRig) configuration() string {
 	var b strings.Builder
 	r.must(wholeTemplate.Execute(&b, map[string]any{
 		"HTTP": r.http, "Dir": r.dir, "LAN": r.lan, "WAN": r.wan, "Cloud": r.cloud, "FQDN": wholeFQDN, "Carrier": r.carrierAt, "PBX": r.pbxAt,
-		"SBC": r.sbcAt, "TLSListen": r.client.Next(), "RefuseFor": r.refuseFor, "Drain": r.drain, "Extra": r.extra,
+		"SBC": r.sbcAt, "TLSListen": r.client.Next(), "RefuseFor": r.refuseFor, "DeadAfter": r.deadAfter, "Drain": r.drain, "Extra": r.extra,
 	}))
 	return b.String()
 }
@@ -537,6 +539,9 @@ func (r *wholeRig) shut() {
 	}
 	if strings.Contains(r.log.String(), "panic") && !slices.Contains(r.allowed, "panic") {
 		r.t.Error("the log tells of a panic")
+	}
+	if dir := os.Getenv("WHOLE_LOGS"); dir != "" {
+		r.must(os.WriteFile(filepath.Join(dir, strings.ReplaceAll(r.t.Name(), "/", "_")+".log"), []byte(r.log.String()), 0o600))
 	}
 	if r.t.Failed() {
 		lines := strings.Split(r.log.String(), "\n")
