@@ -65,8 +65,8 @@ func (v *checker) lines() {
 			v.oneOf(at+".caller_id", l.CallerID, Bellcore, ETSI, Off)
 		}
 		for path, g := range map[string]float64{at + ".tx_gain": l.TxGain, at + ".rx_gain": l.RxGain} {
-			if g < -24 || g > 12 {
-				v.fault(path, "%g dB is not between -24 and 12", g)
+			if g < -20 || g > 6 {
+				v.fault(path, "%g dB is not between -20 and 6", g)
 			}
 		}
 		if l.Hotline != "" && !dialled.MatchString(l.Hotline) {

@@ -167,8 +167,8 @@ type Line struct {
 	Display  string  `toml:"display"`   // name shown to those it calls
 	Country  string  `toml:"country"`   // default: the box's
 	CallerID string  `toml:"caller_id"` // bellcore, etsi, off; default by country
-	TxGain   float64 `toml:"tx_gain"`   // dB toward the line, -24 to 12
-	RxGain   float64 `toml:"rx_gain"`   // dB from the line, -24 to 12
+	TxGain   float64 `toml:"tx_gain"`   // dB toward the line, -20 to 6
+	RxGain   float64 `toml:"rx_gain"`   // dB from the line, -20 to 6
 	// Hotline is dialled when the phone lifts without dialling; empty: dial tone.
 	Hotline string `toml:"hotline"`
 }

@@ -138,13 +138,3 @@ func (d *dialog) next() uint32 {
 	d.cseq++
 	return d.cseq
 }
-
-// hasToken reports whether a list header field holds a token.
-func (m *message) hasToken(name, token string) bool {
-	for _, v := range m.list(name) {
-		if strings.EqualFold(v, token) {
-			return true
-		}
-	}
-	return false
-}
