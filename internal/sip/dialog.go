@@ -1,8 +1,6 @@
 package sip
 
 import (
-	"strings"
-
 	sipgo "github.com/emiago/sipgo/sip"
 )
 
