@@ -185,6 +185,7 @@ func startRealBox(t *testing.T, dir, text string, values map[string]any, channel
 	if err := box.card.WaitLink(start, true); err != nil {
 		t.Fatal(err)
 	}
+	box.idle(t, start)
 	return box
 }
 

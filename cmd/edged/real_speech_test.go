@@ -62,17 +62,17 @@ const (
 	// matchAt is the normalised correlation at which 200 ms are the same sound.
 	// G.711 alone leaves a signal to noise ratio of 35 dB and more at these levels
 	// (ITU-T G.712): 1/sqrt(1+10^-3.5) = 0.9998, and a second transcoding hardly
-	// less. A frame of 20 ms lost or put in by a jitter buffer costs its segment up to a
-	// tenth of its energy, 0.95. Other words of the same voice reach 0.6 at
-	// the best of 641 lags; TestLikenessTellsSpeechApart holds that.
+	// less. 20 ms lost or put in by a jitter buffer cost a segment of 200 ms about a
+	// tenth of its energy: 0.95. Other words of the same voice stay far below;
+	// TestLikenessTellsSpeechApart measures a median of 0.15 and holds it under 0.5.
 	matchAt = 0.9
 	// matchShare of all segments must be found: a machine under load may starve one
 	// end for a moment, which the jitter buffers then mend.
 	matchShare = 0.8
-	// segmentLen is 200 ms, and segments may lie slipMax (40 ms) off the lag of the
-	// whole: jitter buffers at both ends adapt.
+	// segmentLen is 200 ms, and segments may lie slipMax (100 ms) off the lag of the
+	// whole: jitter buffers at both ends adapt, more so on a machine under load.
 	segmentLen = realRate / 5
-	slipMax    = 320
+	slipMax    = 800
 )
 
 // matches says whether the recording holds the reference.
@@ -231,7 +231,7 @@ func TestLikenessTellsSpeechApart(t *testing.T) {
 		if l.matches() != c.want {
 			t.Errorf("%s: %v", name, l)
 		}
-		if name == "other words" && l.median > 0.7 {
+		if name == "other words" && l.median > 0.5 {
 			t.Errorf("other words correlate with %.2f: the threshold %.2f is too near", l.median, matchAt)
 		}
 		t.Logf("%s: %v", name, l)
