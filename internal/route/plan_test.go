@@ -256,9 +256,11 @@ func TestTargetsCarryProfiles(t *testing.T) {
 	ptime := 20 * time.Millisecond
 	g711 := []string{"PCMA", "PCMU"}
 	want := []call.Target{
-		{Kind: call.ToTrunk, Name: "teams", Number: "+4989123456", Profile: sdp.Profile{Realm: "lan", Fallback: "wan", Secure: true, ICE: sdp.LiteICE, RTCPMux: true, Codecs: g711, Ptime: ptime, InactiveHold: true, Country: "de"}},
+		{Kind: call.ToTrunk, Name: "teams", Number: "+4989123456", Profile: sdp.Profile{Realm: "lan", Fallback: "wan", Secure: true, ICE: sdp.LiteICE, RTCPMux: true, Codecs: g711, Ptime: ptime, InactiveHold: true, Country: "de",
+			DeadAfter: time.Second, DeadSilent: 15 * time.Second, RestartWithin: 2 * time.Second}},
 		{Kind: call.ToTrunk, Name: "teams-mp", Number: "+4989123456", Profile: sdp.Profile{Realm: "wan", Secure: true, RTCPMux: true, Codecs: g711, Ptime: ptime, InactiveHold: true, Country: "de"}},
-		{Kind: call.ToTrunk, Name: "carrier", Number: "+4989123456", Profile: sdp.Profile{Realm: "wan", Secure: true, RTCPMux: true, Codecs: g711, Ptime: ptime, Country: "de"}},
+		{Kind: call.ToTrunk, Name: "carrier", Number: "+4989123456", Profile: sdp.Profile{Realm: "wan", Secure: true, RTCPMux: true, Codecs: g711, Ptime: ptime, Country: "de",
+			DeadAfter: 15 * time.Second, DeadSilent: time.Minute}},
 		{Kind: call.ToLine, Name: "exchange", Number: "089123456", Profile: sdp.Profile{Line: "exchange", Country: "at"}},
 	}
 	if diff := cmp.Diff(want, targets); diff != "" {
