@@ -29,6 +29,9 @@ func (d dialers) Dial(ctx context.Context, to call.Target, s call.Setup) (call.L
 	return d.sip.Dial(ctx, to, s)
 }
 
+// isEmergency asks the dial plan in use.
+func (d *daemon) isEmergency(number string) bool { return d.plan.Load().Emergency(number) }
+
 // markedListener marks accepted signalling connections.
 func (d *daemon) markedListener(l net.Listener) net.Listener {
 	return d.marks.Listener(l, qos.Signalling)

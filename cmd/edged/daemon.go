@@ -81,7 +81,7 @@ func build(cfg *config.Config, log *slog.Logger) (_ *daemon, err error) {
 		return nil, err
 	}
 	if d.sip, err = sip.New(sip.Options{
-		Teams: cfg.Teams, SIP: cfg.SIP, Box: cfg.Box, Accept: d.accept,
+		Teams: cfg.Teams, SIP: cfg.SIP, Box: cfg.Box, Accept: d.accept, Emergency: d.isEmergency,
 		Control: d.marks.Control(qos.Signalling), Listener: d.markedListener, Version: versionText(), Log: log.With("part", "sip"),
 	}); err != nil {
 		return nil, err

@@ -271,6 +271,12 @@ func (p *Plan) target(t target, number string, ring time.Duration) call.Target {
 	return c
 }
 
+// Emergency reports whether a number, as received, is an emergency number.
+func (p *Plan) Emergency(number string) bool {
+	_, is := p.isEmergency(number)
+	return is
+}
+
 // isEmergency finds the emergency number, with or without the '+' that some
 // clients put before every number.
 func (p *Plan) isEmergency(dialled string) (string, bool) {

@@ -30,6 +30,9 @@ type Options struct {
 	// Accept is given each incoming leg, from the leg's goroutine: it must not
 	// wait. The leg's first event is its Setup.
 	Accept func(call.Leg)
+	// Emergency tells emergency numbers: such a call is let in even while new
+	// calls are refused or there is no room. May be nil.
+	Emergency func(number string) bool
 	// Control is called on every socket, of listeners and of connections, before
 	// it is bound: marks. May be nil.
 	Control func(network, address string, c syscall.RawConn) error

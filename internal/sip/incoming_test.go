@@ -298,6 +298,16 @@ func TestRefusedTrunkAnswers503(t *testing.T) {
 	b.leg()
 }
 
+// An emergency call is let in while the trunk's other calls are sent away.
+func TestRefusedTrunkTakesEmergencyCalls(t *testing.T) {
+	b := newBox(t, func(_ *box, o *Options) {
+		o.Emergency = func(number string) bool { return number == "+493055510" }
+	}).run()
+	b.e.Refuse("teams", time.Now().Add(time.Minute), "LAN lost")
+	b.invite(b.inbound(""), sdpText(1))
+	b.leg()
+}
+
 // TestC74C75Reinvites: also what an offerless one of ours (C-70) and a forgotten
 // dialog (C-78) come to.
 func TestC74C75Reinvites(t *testing.T) {

@@ -312,6 +312,11 @@ func (t *trunk) inDialog(s *serverTx, g *leg) {
 
 const maxLegs = 1000
 
+// urgent reports an INVITE to an emergency number.
+func (t *trunk) urgent(m *message) bool {
+	return t.e.opt.Emergency != nil && t.e.opt.Emergency(m.called())
+}
+
 // onInvite opens an incoming leg.
 func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
 	t.mu.Lock()
@@ -324,7 +329,7 @@ func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
 		// The same INVITE by two ways, RFC 3261 §8.2.2.2.
 		t.stateless(l, src, m, 482)
 		return
-	case wait > 0 || full:
+	case (wait > 0 || full) && !t.urgent(m):
 		if full {
 			why, wait = "no room for another call", 5*time.Second
 		}
