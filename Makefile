@@ -11,7 +11,7 @@ GOVULNCHECK := $(GO) tool -modfile=tools/govulncheck/go.mod govulncheck
 .PHONY: help run build test check bench fuzz docs test-kernel clean
 
 help:
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 run: ## edged and the simulated other side on this machine; ONCE=1 places the standard calls and exits
 	@$(GO) build -o $(BUILD)/edged ./cmd/edged
@@ -24,7 +24,7 @@ build: ## edged for amd64 and arm64, static, into build/
 
 test: ## every test; installs what tests need when root; lists what was skipped and why
 	@test/setup.sh
-	@$(GO) run ./test/report -race -shuffle=on -timeout=9m ./...
+	@$(GO) run ./test/report $$(command -v gcc >/dev/null && echo -race) -shuffle=on -timeout=9m ./...
 
 check: ## format, vet, staticcheck, vulnerabilities, layers
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -11,6 +11,7 @@ done
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 	echo "not installed, tests that need them will skip: ${missing[*]}" >&2
+	command -v gcc >/dev/null || echo "without gcc the tests run without the race detector" >&2
 	exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
