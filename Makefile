@@ -33,14 +33,18 @@ check: ## format, vet, staticcheck, vulnerabilities, layers
 	@test/vulnerabilities.sh "$(GOVULNCHECK)"
 	$(GO) test -run 'TestLayers|TestDependencies' .
 
-bench: ## speed, beside a peer where there is one
+bench: ## speed, and how long voice is away when the LAN dies (CUTS calls, default 20)
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+	@$(GO) build -o $(BUILD)/edged ./cmd/edged
+	@$(GO) build -o $(BUILD)/branchsim ./cmd/branchsim
+	@test/run.sh cuts
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@test/fuzz.sh $(or $(FUZZTIME),20s)
 
-docs: ## regenerate what is generated: docs/config.md
-	$(GO) test ./internal/config -run TestConfigDoc -update
+docs: ## regenerate what is generated: docs/config.md, docs/conformance.md
+	$(GO) test ./internal/config -run TestDocsMatchTheTypes -update
+	$(GO) test . -run 'TestConformance$$' -update
 
 test-kernel: ## what a workstation's kernel lacks, in a virtual machine with Debian's kernel
 	@GO="$(GO)" test/kernel/run.sh

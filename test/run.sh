@@ -18,7 +18,11 @@ mode=${1:-live}
 edged=$PWD/build/edged branchsim=$PWD/build/branchsim
 http=127.0.0.1:8080
 
-enter=(unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc)
+# No process namespace: signals then reach this script as they reach any other.
+enter=(unshare --user --map-root-user --net --mount)
+# Whatever becomes of this script, what it started ends.
+bound=()
+if setpriv --pdeathsig TERM true 2>/dev/null; then bound=(setpriv --pdeathsig TERM); fi
 if [ -z "${INSIDE:-}" ]; then
 	dir=$PWD/.run
 	# Made anew; what another user left there may not be ours to remove.
@@ -29,7 +33,7 @@ if [ -z "${INSIDE:-}" ]; then
 	export RUN_DIR=$dir
 	if [ -z "${LOOPBACK:-}" ] && command -v ip >/dev/null &&
 		"${enter[@]}" sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/netns && ip netns add probe && ip netns exec probe true' 2>/dev/null; then
-		exec env INSIDE=namespaces OUTSIDE_PID=$$ "${enter[@]}" "$0" "$@"
+		exec env INSIDE=namespaces "${enter[@]}" "$0" "$@"
 	fi
 	INSIDE=loopback
 fi
@@ -69,15 +73,18 @@ if [ "$mode" = cuts ]; then
 fi
 
 "$branchsim" --dir "$dir" --http "$http" "${box[@]}" prepare >/dev/null
-"$edged" -c "$dir/edged.toml" run 2>"$dir/edged.log" &
-pid=$!
+
+started=()
 stop() {
-	kill -TERM "$pid" 2>/dev/null || true
-	wait "$pid" 2>/dev/null || true
+	trap '' INT TERM HUP
+	for pid in "${started[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+	for pid in "${started[@]}"; do wait "$pid" 2>/dev/null || true; done
 	if [ -n "${RUN_DIR_IS_OURS:-}" ]; then rm -rf "$dir"; fi
 }
 trap stop EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP # the terminal was closed
 
 echo "edged's log: $dir/edged.log   configuration: $dir/edged.toml" >&2
 box+=(--status "http://$http/status.json")
@@ -85,13 +92,22 @@ look="$edged -c $dir/edged.toml status"
 if [ "$INSIDE" = loopback ]; then
 	echo "status page: http://$http/   as text: $look" >&2
 else
-	box+=(--status-netns "/proc/$pid/ns/net")
-	in="nsenter --preserve-credentials -t $OUTSIDE_PID -U -n"
+	box+=(--status-netns "/proc/$$/ns/net")
+	in="nsenter --preserve-credentials -t $$ -U -n"
 	echo "edged is in a network namespace. From another terminal:" >&2
 	echo "  $in $look" >&2
 	echo "  $in curl http://$http/" >&2
 fi
-if ! "${other[@]}" "$branchsim" --dir "$dir" --http "$http" "${box[@]}" "${@:-live}"; then
+
+"${other[@]}" "${bound[@]}" "$branchsim" --dir "$dir" --http "$http" "${box[@]}" "${@:-live}" &
+sim=$!
+started+=("$sim")
+# The card appears when the proxies listen: edged, which asks them once a minute,
+# is not started before.
+until [ -e "$dir/tty-card" ] || ! kill -0 "$sim" 2>/dev/null; do sleep 0.05; done
+"${bound[@]}" "$edged" -c "$dir/edged.toml" run 2>"$dir/edged.log" &
+started+=("$!")
+if ! wait "$sim"; then
 	echo "edged said last:" >&2
 	tail -15 "$dir/edged.log" >&2
 	exit 1

@@ -44,7 +44,7 @@ type options struct {
 	BoxLAN string     `name:"box-lan-if" help:"The box's own LAN interface, for its configuration."`
 	BoxWAN string     `name:"box-wan-if" help:"The box's own WAN interface, for its configuration."`
 
-	RefuseFor time.Duration `help:"For the configuration: how long edged refuses new calls after it has moved one. Default: edged's own."`
+	RefuseFor time.Duration `default:"10s" help:"For the configuration: how long edged refuses new calls after it has moved one."`
 	Status    string        `help:"URL of edged's /status.json: when it can take calls, and for the live view."`
 
 	LANNetns    string `name:"lan-netns" help:"File of the network namespace that the branch LAN is in; default: the one this runs in." type:"path"`
@@ -105,7 +105,7 @@ func execute(args []string, out, errOut io.Writer) (code int) {
 		fmt.Fprintln(errOut, "branchsim:", err)
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run(&o, terminal{out, errOut})

@@ -248,7 +248,7 @@ func (l *lab) cutAndRepair(ctx context.Context, call *siptest.Call, media *media
 	}
 	pause(ctx, time.Second) // for a while: a first frame alone is no voice
 	if !media.Hears(phoneHz, 500*time.Millisecond) {
-		return p, errors.New("Teams heard the phone only for a moment")
+		return p, errors.New("at Teams the phone was heard only for a moment")
 	}
 	if !mute {
 		p.phone, p.phoneHears = l.card.gap(cut), true

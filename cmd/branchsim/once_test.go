@@ -173,16 +173,19 @@ type lastLine struct {
 // ownNet keeps test processes that run at the same time apart.
 func ownNet() byte { return byte(10 + os.Getpid()%240) }
 
-// runOnce runs the standard calls against a stand-in.
-func runOnce(t *testing.T, net byte, lim limits, change func(*standIn)) (lastLine, string, error) {
+// inLab is once's and cuts' way into a lab.
+type inLab = func(use func(context.Context, *lab) error) error
+
+// newStandInLab makes a lab around a stand-in.
+func newStandInLab(t *testing.T, net byte, lim limits, change func(*standIn)) (in inLab, done func()) {
 	t.Helper()
 	a := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{127, ownNet(), net, n}) }
 	o := &options{
 		Dir: t.TempDir(), LAN: a(10), WAN: a(20), Client: a(11), Cloud: a(30), SIP: 45061, Ports: "20000-20199", HTTP: "127.0.0.1:8080",
 		Cut: "client", Talk: 1200 * time.Millisecond, Ready: 30 * time.Second, limits: lim,
 	}
-	var out, errOut bytes.Buffer
-	term := terminal{&out, &errOut}
+	var errOut bytes.Buffer
+	term := terminal{&errOut, &errOut}
 	if err := (prepareCommand{}).Run(o, term); err != nil {
 		t.Fatal(err)
 	}
@@ -216,15 +219,22 @@ func runOnce(t *testing.T, net byte, lim limits, change func(*standIn)) (lastLin
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer peer.Close()
 	s := &standIn{peer: peer, changed: make(chan struct{})}
 	if change != nil {
 		change(s)
 	}
-	out.Reset()
-	runErr := once(term, standardCalls, func(use func(context.Context, *lab) error) error {
+	return func(use func(context.Context, *lab) error) error {
 		return withBranch(t.Context(), o, term, o.logger(&errOut), s, use)
-	})
+	}, peer.Close
+}
+
+// runOnce runs the standard calls against a stand-in.
+func runOnce(t *testing.T, net byte, lim limits, change func(*standIn)) (lastLine, string, error) {
+	t.Helper()
+	in, done := newStandInLab(t, net, lim, change)
+	defer done()
+	var out, errOut bytes.Buffer
+	runErr := once(terminal{&out, &errOut}, standardCalls, in)
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	var last lastLine
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {

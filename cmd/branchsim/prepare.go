@@ -130,13 +130,8 @@ allow = ["{{.Cloud}}/32"]
 bypass = true
 internal_realm = "lan"
 external_realm = "wan"
-{{- if .RefuseFor}}
-failover.refuse_for = "{{.RefuseFor}}"
-{{- end}}
-
 # After a move the trunk refuses new calls for a while; here the next call follows soon.
-[teams.failover]
-refuse_for = "10s"
+failover.refuse_for = "{{.RefuseFor}}"
 
 [teams.resolve]
 {{- range .Proxies}}

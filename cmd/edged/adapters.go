@@ -29,6 +29,9 @@ func (d dialers) Dial(ctx context.Context, to call.Target, s call.Setup) (call.L
 	return d.sip.Dial(ctx, to, s)
 }
 
+// isEmergency asks the dial plan in use.
+func (d *daemon) isEmergency(number string) bool { return d.plan.Load().Emergency(number) }
+
 // markedListener marks accepted signalling connections.
 func (d *daemon) markedListener(l net.Listener) net.Listener {
 	return d.marks.Listener(l, qos.Signalling)
@@ -73,17 +76,6 @@ func (h health) lineUsable(name string) (ok bool, why string) {
 		}
 	}
 	return true, ""
-}
-
-// failoverOf is the thresholds of the voice path: those of the first Teams trunk
-// with media bypass. All such trunks share one engine.
-func failoverOf(cfg *config.Config) config.Failover {
-	for _, t := range cfg.Teams {
-		if t.Bypass {
-			return t.Failover
-		}
-	}
-	return config.Failover{}
 }
 
 // realmInterfaces are the interfaces whose links and neighbours are watched.

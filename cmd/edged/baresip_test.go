@@ -364,8 +364,8 @@ interfaces = []
 //
 // It sends no X-MS headers, so the box answers with its public address (C-137).
 // To a call from the phone the first offer would hold the LAN address and the
-// public one come with an ICE restart once the answer is known (row j of the
-// decision table for local media). libre, baresip's stack, knows no restart: it adds
+// public one come with an ICE restart once the answer is known (the last row
+// in docs/teams.md, Local Media Optimization). libre, baresip's stack, knows no restart: it adds
 // the new candidate to its check list's candidates and forms no pair (seen in
 // its log). That call therefore goes over a trunk with one realm for all users;
 // the restart is proved against pion in package media and by branchsim.

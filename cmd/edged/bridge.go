@@ -47,6 +47,7 @@ func (b *bridge) OfferTo(leg string, p sdp.Profile) (*sdp.Description, error) {
 func (b *bridge) Answered(leg string, answer *sdp.Description) error {
 	return b.m.Answered(leg, answer)
 }
+func (b *bridge) Confirm(leg string)           { b.m.Confirm(leg) }
 func (b *bridge) Join(x, y string) error       { return b.m.Join(x, y) }
 func (b *bridge) Play(leg string, t call.Tone) { b.m.Play(leg, tones[t]) }
 func (b *bridge) Digit(leg string, d call.Digit) {

@@ -35,6 +35,7 @@ type daemon struct {
 	reloads sync.Mutex // one reload at a time
 
 	marks  qos.Marks
+	kernel *qos.Netlink
 	egress *qos.Egress
 	watch  *netcfg.Watch
 	media  *media.Engine
@@ -48,10 +49,16 @@ type daemon struct {
 }
 
 // build makes the parts and joins them. It opens the HTTP listener, so that a
-// second daemon on the same box fails here, and nothing else.
-func build(cfg *config.Config, log *slog.Logger) (*daemon, error) {
+// second daemon on the same box fails here; nothing is sent or received before
+// run, which is owed to a daemon that was built.
+func build(cfg *config.Config, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{log: log, since: time.Now(), super: supervisor{log}}
 	d.setConfig(cfg, "")
+	defer func() {
+		if err != nil && d.kernel != nil {
+			d.kernel.Close()
+		}
+	}()
 
 	plan, err := route.New(cfg, health{d})
 	if err != nil {
@@ -69,25 +76,25 @@ func build(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 	}
 	if d.media, err = media.New(media.Options{
 		Realms: cfg.Realms, Media: cfg.Media, Lines: d.line,
-		Control: d.marks.Control(qos.Voice), Failover: failoverOf(cfg), Log: log.With("part", "media"),
+		Control: d.marks.Control(qos.Voice), Log: log.With("part", "media"),
 	}); err != nil {
 		return nil, err
 	}
 	if d.sip, err = sip.New(sip.Options{
-		Teams: cfg.Teams, SIP: cfg.SIP, Box: cfg.Box, Accept: d.accept,
+		Teams: cfg.Teams, SIP: cfg.SIP, Box: cfg.Box, Accept: d.accept, Emergency: d.isEmergency,
 		Control: d.marks.Control(qos.Signalling), Listener: d.markedListener, Version: versionText(), Log: log.With("part", "sip"),
 	}); err != nil {
 		return nil, err
 	}
 	d.calls = call.New(call.Options{
 		Router: router{d}, Dialer: dialers{d.sip, d.analog}, Bridges: bridges{d.media},
+		Limits:   call.Limits{Seize: cfg.Calls.Seize, TryNext: cfg.Calls.TryNext, Ring: cfg.Calls.Ring, Lost: cfg.Calls.Lost},
 		MaxCalls: cfg.Box.MaxCalls, Ended: d.ended, Trouble: d.voiceTrouble, Log: log.With("part", "call"),
 	})
-	kernel, err := qos.NewNetlink()
-	if err != nil {
+	if d.kernel, err = qos.NewNetlink(); err != nil {
 		return nil, fmt.Errorf("marks: %w", err)
 	}
-	d.egress = qos.NewEgress(kernel, log.With("part", "qos"))
+	d.egress = qos.NewEgress(d.kernel, log.With("part", "qos"))
 	d.watch = netcfg.New(netcfg.Options{Kernel: netcfg.Netlink{}, Interfaces: realmInterfaces(cfg), Log: log.With("part", "netcfg")})
 	d.web = web.New(web.Options{Source: d, Log: log.With("part", "web")})
 	if d.http, err = net.Listen("tcp", cfg.Box.HTTP.String()); err != nil {
@@ -122,22 +129,25 @@ func (d *daemon) voiceTrouble(trunk, why string) {
 	}
 }
 
-// run runs all parts until ctx ends, then drains. hurry ends the drain early.
+// run runs all parts until ctx ends or one of them fails, then drains. hurry, or
+// a failure, ends the drain early.
 func (d *daemon) run(ctx context.Context, reload <-chan struct{}, hurry <-chan struct{}) error {
-	// The parts outlive ctx by the drain: calls must be able to end properly.
+	// The parts outlive ctx, and the failure of one of them, by the drain: calls
+	// must be able to end properly and leave their records.
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopParts()
-	g, gctx := errgroup.WithContext(partsCtx)
+	g, failed := errgroup.WithContext(partsCtx)
 
 	part := func(name string, f func(context.Context) error) {
 		g.Go(func() error {
-			if err := f(gctx); err != nil && !errors.Is(err, context.Canceled) {
+			if err := f(partsCtx); err != nil && !errors.Is(err, context.Canceled) {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			return nil
 		})
 	}
 	d.applyMarks()
+	defer d.kernel.Close()
 	defer d.removeMarks()
 	part("records", d.cdr.Run)
 	part("media", d.media.Run)
@@ -149,9 +159,12 @@ func (d *daemon) run(ctx context.Context, reload <-chan struct{}, hurry <-chan s
 	part("events", func(ctx context.Context) error { d.networkEvents(ctx); return nil })
 
 	g.Go(func() error {
+		defer stopParts()
 		select {
 		case <-d.sip.Ready():
-		case <-gctx.Done():
+		case <-ctx.Done():
+			return nil
+		case <-failed.Done():
 			return nil
 		}
 		d.super.ready()
@@ -160,12 +173,13 @@ func (d *daemon) run(ctx context.Context, reload <-chan struct{}, hurry <-chan s
 		for {
 			select {
 			case <-reload:
-				d.reload(gctx)
+				d.reload(ctx)
 			case <-ctx.Done():
-				d.drain(hurry)
-				stopParts()
+				d.drain(hurry, failed.Done())
 				return nil
-			case <-gctx.Done():
+			case <-failed.Done():
+				d.log.Error("a part has failed: all calls are ended", "calls", len(d.calls.Calls()))
+				d.drain(hurry, failed.Done())
 				return nil
 			}
 		}
@@ -173,8 +187,9 @@ func (d *daemon) run(ctx context.Context, reload <-chan struct{}, hurry <-chan s
 	return g.Wait()
 }
 
-// drain refuses new calls and lets the running ones end.
-func (d *daemon) drain(hurry <-chan struct{}) {
+// drain refuses new calls and lets the running ones end, those that are left at
+// the limit, on hurry or once a part has failed by a release.
+func (d *daemon) drain(hurry, failed <-chan struct{}) {
 	limit := d.config.Load().Box.DrainTimeout
 	d.super.stopping()
 	if n := len(d.calls.Calls()); n > 0 {
@@ -187,6 +202,8 @@ func (d *daemon) drain(hurry <-chan struct{}) {
 	go func() {
 		select {
 		case <-hurry:
+			cancel()
+		case <-failed:
 			cancel()
 		case <-stop:
 		}

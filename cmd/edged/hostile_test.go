@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -34,6 +35,7 @@ type hostile struct {
 	began          time.Time
 	routines       int
 	heap           uint64
+	stood          atomic.Int64 // longest time that this machine gave the test nothing
 }
 
 // newHostile places both calls and measures what the daemon holds.
@@ -44,7 +46,8 @@ func newHostile(t *testing.T) *hostile {
 		seed = s
 	}
 	t.Logf("HOSTILE_SEED=%d", seed)
-	h := &hostile{wholeRig: newWhole(t), rand: rand.New(rand.NewPCG(seed, 0))}
+	// A machine with other work must not look like a dead path.
+	h := &hostile{wholeRig: newWhole(t, wholeDeadAfter(10*time.Second)), rand: rand.New(rand.NewPCG(seed, 0))}
 	h.near, h.far = h.lifts(0), h.lifts(1)
 	h.teams = h.place(wholeAnna, wholeReception)
 	var err error
@@ -54,9 +57,29 @@ func newHostile(t *testing.T) *hostile {
 	says(h.teams, wholeTeamsHz)
 	says(h.carrier, wholePeerHz)
 	h.alive()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go h.clock(stop, stopped)
+	t.Cleanup(func() { close(stop); <-stopped })
 	h.heap, h.routines = hostileHeap(h.log), runtime.NumGoroutine()
 	h.began = time.Now()
 	return h
+}
+
+// clock notes how late a tick of 10 ms comes at worst.
+func (h *hostile) clock(stop, stopped chan struct{}) {
+	defer close(stopped)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		h.stood.Store(max(h.stood.Load(), int64(now.Sub(last))))
+		last = now
+	}
 }
 
 // hostileHeap is what is live without the test's own log.
@@ -82,7 +105,11 @@ func (h *hostile) alive() {
 func (h *hostile) judge(what string) {
 	h.t.Helper()
 	h.alive()
-	const limit = 500 * time.Millisecond
+	// What a busy machine withholds from the whole test is no fault of the box, up
+	// to a limit.
+	stood := time.Duration(h.stood.Load())
+	limit := 500*time.Millisecond + min(stood, 2*time.Second)
+	h.t.Logf("%s: the machine stood still for %v at worst; silence may last %v", what, stood, limit)
 	for name, c := range map[string]*siptest.Call{"Teams": h.teams, "carrier": h.carrier} {
 		if g := c.Media().ToneGap(wholePhoneHz, h.began); g.Length() > limit {
 			h.t.Errorf("%s: %s heard nothing for %v", what, name, g.Length())
@@ -183,7 +210,9 @@ const hostileSDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1
 func (h *hostile) framed(head, body []byte) []byte {
 	n := len(body)
 	if h.rand.IntN(200) == 0 {
-		n = h.rand.IntN(1 << 20)
+		if n = h.rand.IntN(len(body) + 1); h.rand.IntN(2) == 0 {
+			n = 1<<20 + h.rand.IntN(1<<20)
+		}
 	}
 	head = bytes.ReplaceAll(head, []byte("\r\n\r\n"), []byte("\r\n"))
 	return append(fmt.Appendf(bytes.TrimRight(head, "\r\n"), "\r\nContent-Length: %d\r\n\r\n", n), body...)
@@ -198,56 +227,77 @@ func (h *hostile) message(i int, transport string) []byte {
 	return h.framed(h.mutate([]byte(text)), body)
 }
 
-// TestHostileSIPOverTLS: a peer with Microsoft's certificate and address gone mad.
-func TestHostileSIPOverTLS(t *testing.T) {
-	h := newHostile(t)
+// hostileTLS is a connection with Microsoft's certificate and address.
+type hostileTLS struct {
+	*tls.Conn
+	done    chan struct{} // the box has closed it
+	answers chan string   // Call-IDs of barriers
+}
+
+func (h *hostile) newHostileTLS() *hostileTLS {
+	h.t.Helper()
 	k, err := wholeKeys()
 	h.must(err)
+	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(h.cloud, 0)), Timeout: wholePatience}
+	conn, err := tls.DialWithDialer(d, "tcp", netip.AddrPortFrom(h.wan, 5061).String(),
+		&tls.Config{RootCAs: k.root.Pool(), ServerName: wholeFQDN, Certificates: []tls.Certificate{k.proxies.TLS}})
+	h.must(err)
+	c := &hostileTLS{conn, make(chan struct{}), make(chan string, hostileInputs)}
+	go func() {
+		defer close(c.done)
+		for in := bufio.NewReader(conn); ; {
+			m, err := siptest.Read(in)
+			if err != nil {
+				return
+			}
+			if id := m.Get("Call-ID"); strings.HasPrefix(id, "barrier") {
+				c.answers <- id
+			}
+		}
+	}()
+	return c
+}
+
+// through sends b and reports whether the box has read it: it either closed the
+// connection over it or answered the OPTIONS behind it.
+func (c *hostileTLS) through(h *hostile, b []byte, n int) (open bool) {
+	h.t.Helper()
+	id := fmt.Sprintf("barrier%d", n)
+	b = fmt.Appendf(b, "OPTIONS sip:edge.branch.example:5061;transport=tls SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.1:5061;branch=z9hG4bK%s\r\nFrom: <sip:x>;tag=x\r\nTo: <sip:y>\r\n"+
+		"Call-ID: %s\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContact: <sip:x:5061;transport=tls>\r\nContent-Length: 0\r\n\r\n", id, id)
+	_ = c.SetDeadline(time.Now().Add(wholePatience))
+	if _, err := c.Write(b); err != nil {
+		return false
+	}
+	select {
+	case <-c.answers:
+		return true
+	case <-c.done:
+		return false
+	}
+}
+
+func (c *hostileTLS) end() {
+	_ = c.Close()
+	<-c.done
+}
+
+// TestHostileSIPOverTLS: a peer with Microsoft's certificate and address gone mad.
+// Each message is known to have been read.
+func TestHostileSIPOverTLS(t *testing.T) {
+	h := newHostile(t)
 	before := h.trunk("teams").Dropped["malformed"]
-	var conn *tls.Conn
-	var drained chan struct{}
-	end := func() {
-		if conn != nil {
-			_ = conn.Close()
-			<-drained
-			conn = nil
-		}
-	}
-	defer end()
-	connections := 0
+	c, connections := h.newHostileTLS(), 1
 	for i := range hostileInputs {
-		if conn == nil {
-			d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(h.cloud, 0)), Timeout: wholePatience}
-			conn, err = tls.DialWithDialer(d, "tcp", netip.AddrPortFrom(h.wan, 5061).String(),
-				&tls.Config{RootCAs: k.root.Pool(), ServerName: wholeFQDN, Certificates: []tls.Certificate{k.proxies.TLS}})
-			h.must(err)
-			connections++
-			drained = make(chan struct{})
-			go func(c *tls.Conn, done chan struct{}) { // answers must not block the box
-				defer close(done)
-				b := make([]byte, 16<<10)
-				for {
-					if _, err := c.Read(b); err != nil {
-						return
-					}
-				}
-			}(conn, drained)
-		}
-		select {
-		case <-drained: // the box has closed it
-			end()
-			continue
-		default:
-		}
-		_ = conn.SetWriteDeadline(time.Now().Add(wholePatience))
-		if _, err := conn.Write(h.message(i, "TLS")); err != nil {
-			end()
+		if !c.through(h, h.message(i, "TLS"), i) {
+			c.end()
+			c, connections = h.newHostileTLS(), connections+1
 		}
 	}
-	end()
+	c.end()
 	dropped := h.trunk("teams").Dropped["malformed"] - before
 	t.Logf("%d messages on %d connections, %d counted as malformed", hostileInputs, connections, dropped)
-	if dropped < hostileInputs/20 {
+	if dropped < hostileInputs/4 {
 		t.Errorf("only %d of %d messages were counted as malformed", dropped, hostileInputs)
 	}
 	h.judge("SIP over TLS")
@@ -453,9 +503,7 @@ func (h *hostile) rtcp() []byte {
 // the call and from a stranger's.
 func TestHostileMedia(t *testing.T) {
 	h := newHostile(t)
-	_, box, way := h.teams.Media().Pair()
-	_ = box
-	_, atLAN, _ := h.teams.Media().Pair()
+	_, atLAN, way := h.teams.Media().Pair()
 	_, atWAN, _ := h.carrier.Media().Pair()
 	stranger, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.stranger, 0)))
 	h.must(err)
@@ -488,7 +536,7 @@ func TestHostileMedia(t *testing.T) {
 			h.judge(name)
 			dropped := sum() - before
 			t.Logf("%d datagrams, %d counted as dropped: %v", hostileInputs, dropped, h.status().Media.Dropped)
-			if dropped < hostileInputs/2 {
+			if dropped < hostileInputs*9/10 && name != "STUN" || dropped < hostileInputs*3/5 {
 				t.Errorf("only %d of %d datagrams were counted", dropped, hostileInputs)
 			}
 		})

@@ -94,7 +94,10 @@ func needRestart(old, now *config.Config) []string {
 		}
 	}
 	differ("box.http", old.Box.HTTP, now.Box.HTTP)
+	differ("box.country", old.Box.Country, now.Box.Country) // tones of lines
 	differ("box.max_calls", old.Box.MaxCalls, now.Box.MaxCalls)
+	differ("realm.interface", realmInterfaces(old), realmInterfaces(now))
+	differ("calls", old.Calls, now.Calls)
 	differ("qos.voice", old.QoS.Voice, now.QoS.Voice)
 	differ("qos.signalling", old.QoS.Signalling, now.QoS.Signalling)
 	differ("media", old.Media, now.Media)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -67,8 +68,24 @@ const (
 // wholePatience bounds each wait for something that must happen.
 const wholePatience = 30 * time.Second
 
-// wholeSubnet gives each rig loopback addresses of its own.
-var wholeSubnet atomic.Int32
+// wholeNext is where the search for a subnet begins.
+var wholeNext atomic.Int32
+
+// wholeSubnet finds loopback addresses 127.2.N.0/24 that no other rig uses, of
+// this process or another, and holds a listener on them as a sign.
+func wholeSubnet(t *testing.T) byte {
+	t.Helper()
+	for range 250 {
+		n := byte(1 + (int(wholeNext.Add(1))+os.Getpid()*7)%250)
+		l, err := net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 2, n, 1}), 5059).String())
+		if err == nil {
+			t.Cleanup(func() { _ = l.Close() })
+			return n
+		}
+	}
+	t.Fatal("no loopback addresses free in 127.2.0.0/16")
+	return 0
+}
 
 // wholeKeys is the PKI of all rigs: RSA keys are slow to make.
 var wholeKeys = sync.OnceValues(func() (k struct {
@@ -143,7 +160,7 @@ type wholeRig struct {
 	allowed                 []string // rules that the test breaks on purpose
 	keysSeen                map[string]string
 	extra                   string // further configuration
-	refuseFor               time.Duration
+	refuseFor, deadAfter    time.Duration
 	drain                   time.Duration
 	stopDoubles             func()
 }
@@ -152,21 +169,22 @@ type wholeOption func(*wholeRig)
 
 func wholeRefuseFor(d time.Duration) wholeOption { return func(r *wholeRig) { r.refuseFor = d } }
 func wholeDrain(d time.Duration) wholeOption     { return func(r *wholeRig) { r.drain = d } }
+func wholeDeadAfter(d time.Duration) wholeOption { return func(r *wholeRig) { r.deadAfter = d } }
 
 // newWhole starts the doubles, then the daemon, and waits until each has found
 // the others. Cleanup stops all and looks for broken rules and for secrets in what
 // was written.
 func newWhole(t *testing.T, options ...wholeOption) *wholeRig {
 	t.Helper()
-	n := wholeSubnet.Add(1)
-	at := func(host byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 2, byte(n), host}) }
+	n := wholeSubnet(t)
+	at := func(host byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 2, n, host}) }
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	r := &wholeRig{
 		t: t, ctx: ctx, dir: t.TempDir(), lan: at(10), wan: at(20), client: at(11), cloud: at(30),
 		carrierAt: at(41), pbxAt: at(42), sbcAt: at(43), stranger: at(66), http: netip.AddrPortFrom(at(9), 8080),
 		log: &wholeLog{}, reload: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan error, 1),
 		web: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}, keysSeen: map[string]string{},
-		refuseFor: time.Minute, drain: 5 * time.Second,
+		refuseFor: time.Minute, deadAfter: time.Second, drain: 5 * time.Second,
 		// Allow without REFER: transfers come with step 2, and a peer that sees it
 		// would transfer by it (trunk.methods).
 		allowed: []string{"C-32"},
@@ -355,6 +373,7 @@ external_realm = "wan"
 
 [teams.failover]
 refuse_for = "{{.RefuseFor}}"
+dead_after = "{{.DeadAfter}}"
 
 [teams.resolve]
 "sip.pstnhub.microsoft.com" = "{{.Cloud}}"
@@ -481,7 +500,7 @@ func (r *wholeRig) configuration() string {
 	var b strings.Builder
 	r.must(wholeTemplate.Execute(&b, map[string]any{
 		"HTTP": r.http, "Dir": r.dir, "LAN": r.lan, "WAN": r.wan, "Cloud": r.cloud, "FQDN": wholeFQDN, "Carrier": r.carrierAt, "PBX": r.pbxAt,
-		"SBC": r.sbcAt, "TLSListen": r.client.Next(), "RefuseFor": r.refuseFor, "Drain": r.drain, "Extra": r.extra,
+		"SBC": r.sbcAt, "TLSListen": r.client.Next(), "RefuseFor": r.refuseFor, "DeadAfter": r.deadAfter, "Drain": r.drain, "Extra": r.extra,
 	}))
 	return b.String()
 }
@@ -520,6 +539,9 @@ func (r *wholeRig) shut() {
 	}
 	if strings.Contains(r.log.String(), "panic") && !slices.Contains(r.allowed, "panic") {
 		r.t.Error("the log tells of a panic")
+	}
+	if dir := os.Getenv("WHOLE_LOGS"); dir != "" {
+		r.must(os.WriteFile(filepath.Join(dir, strings.ReplaceAll(r.t.Name(), "/", "_")+".log"), []byte(r.log.String()), 0o600))
 	}
 	if r.t.Failed() {
 		lines := strings.Split(r.log.String(), "\n")

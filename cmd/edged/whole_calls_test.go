@@ -113,6 +113,7 @@ func (r *wholeRig) recorded(source, target, mediaPath string) {
 	}
 }
 
+// TestWholeTeamsAndPhone: the address follows the user, C-127, C-128.
 func TestWholeTeamsAndPhone(t *testing.T) {
 	t.Parallel()
 	r := newWhole(t)

@@ -260,7 +260,7 @@ func TestWholeReload(t *testing.T) {
 	}
 	refused("unknown key", good+"\n[nonsense]\nx = 1\n", "nonsense")
 	refused("no such certificate file", strings.ReplaceAll(good, "box.pem", "gone.pem"), "no such file")
-	refused("a change that needs a restart", strings.Replace(good, "bypass = true", "bypass = true\ncodecs = [\"PCMU\"]", 1), "restart")
+	refused("a change that needs a restart", good+"\n[media]\njitter_max = \"150ms\"\n", "restart")
 	refused("not TOML at all", "\x00\xff[[[", "edged.toml")
 
 	r.sub("a line and a route are added", func(t *testing.T) {

@@ -86,6 +86,7 @@ func TestA05PulsesMixWithDTMF(t *testing.T) {
 	})
 }
 
+// TestPulseDigitsOfSwedenAndNewZealand: A-5.
 func TestPulseDigitsOfSwedenAndNewZealand(t *testing.T) {
 	for country, want := range map[string]string{"de": "1234567890", "se": "0123456789", "nz": "9876543210"} {
 		var got []byte
@@ -101,6 +102,7 @@ func TestPulseDigitsOfSwedenAndNewZealand(t *testing.T) {
 	}
 }
 
+// The far end ends the call: the tone of A-17, then what A-7 says.
 func TestA08A12RingAndCallerIDAndAnswer(t *testing.T) {
 	bubble(t, []config.Line{fxsLine("desk", "card1", 0)}, oneFXS, func(t *testing.T, r *rig) {
 		c := r.cards["card1"]

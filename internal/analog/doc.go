@@ -14,7 +14,7 @@
 // ring trip, hook timing and caller-ID FSK are the card's; tones, DTMF and the
 // recognition of tones are PCM, made and heard here by package dsp. Signals:
 // ITU-T E.180, Q.23, Telcordia GR-30, ETSI EN 300 659-1. Statements A-1 … A-40:
-// the project's list for analog lines.
+// docs/lines.md.
 //
 // Choosing targets is left to package route, ringback and voice of a call to
 // package media. Hook flash is counted and otherwise ignored as long as there is

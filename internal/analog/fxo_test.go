@@ -328,3 +328,36 @@ func TestA32BatteryAndParallelPhone(t *testing.T) {
 		want[call.Answer](r, g, time.Second)
 	})
 }
+
+// TestA23CallerIDOfOneCallIsNotShownForTheNext: a message after a splash that no
+// call follows, and one that comes after its call was reported.
+func TestA23CallerIDOfOneCallIsNotShownForTheNext(t *testing.T) {
+	for name, before := range map[string]func(r *rig, c *tinyCard){
+		"splash without a call": func(r *rig, c *tinyCard) {
+			ringBurst(c, 250)
+			time.Sleep(500 * time.Millisecond)
+			c.Say(0, callerIDOnLine(dsp.CallerID{Number: "0301234"}))
+			time.Sleep(10 * time.Second)
+		},
+		"message too late": func(r *rig, c *tinyCard) {
+			ringBurst(c, 1000)
+			g := r.accept(3 * time.Second)
+			want[call.Setup](r, g, time.Second)
+			c.Say(0, callerIDOnLine(dsp.CallerID{Number: "0301234"}))
+			want[call.Release](r, g, 10*time.Second)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withFXO(t, func(t *testing.T, r *rig, c *tinyCard) {
+				before(r, c)
+				c.Say(0, nil)
+				time.Sleep(2 * time.Second)
+				r.wantState("trunk", "idle")
+				ringBurst(c, 1000)
+				if s := want[call.Setup](r, r.accept(3*time.Second), time.Second); s.Calling.Number != "" {
+					t.Fatalf("caller of the ring before: %+v", s.Calling)
+				}
+			})
+		})
+	}
+}

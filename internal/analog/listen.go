@@ -25,6 +25,7 @@ func (l *line) listen() {
 		}
 	}
 	if l.fxo.state == fxoBurst {
+		l.caller = call.Party{} // one that came too late for its call is not this one's
 		e.fsk = dsp.NewFSKReceiver()
 		e.message = func(m []byte) {
 			m = append([]byte(nil), m...)

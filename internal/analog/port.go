@@ -44,7 +44,8 @@ func openPort(c config.Card) (io.ReadWriteCloser, error) {
 	}
 	s, err := serial.Open(c.Device, &serial.Mode{BaudRate: c.Baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit})
 	if err == nil {
-		if err = s.SetReadTimeout(readTimeout); err != nil {
+		// What came while nobody had the port open is of no session, SLCL §1.
+		if err = errors.Join(s.ResetInputBuffer(), s.SetReadTimeout(readTimeout)); err != nil {
 			s.Close()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 
 	"localloop/internal/analog/analogtest"
 	"localloop/internal/call"
@@ -54,6 +55,47 @@ func TestPortIsForOneAlone(t *testing.T) {
 	if _, err := openPort(conf); err == nil {
 		t.Fatal("/dev/null opened as a serial port")
 	}
+}
+
+// TestSLCL1OpeningDropsWhatCameBefore: a card that talked while the host was away
+// has filled the kernel's buffers.
+func TestSLCL1OpeningDropsWhatCameBefore(t *testing.T) {
+	master, conf := terminal(t)
+	hold, err := os.OpenFile(conf.Device, os.O_RDWR|unix.O_NOCTTY, 0) // else the terminal forgets by itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	first, err := openPort(conf) // makes it raw
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	if n, err := master.Write(bytes.Repeat([]byte{0x55}, 8000)); err != nil {
+		t.Fatal(n, err)
+	}
+	p, err := openPort(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, err := master.Write([]byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	for range 100 {
+		n, err := p.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n > 0 {
+			if got := string(buf[:n]); got != "new" {
+				t.Fatalf("%d octets of before: %.20q", n, got)
+			}
+			return
+		}
+	}
+	t.Fatal("nothing comes")
 }
 
 func TestPortCarriesEveryOctetAndTimeoutIsNoEnd(t *testing.T) {

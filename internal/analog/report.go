@@ -98,7 +98,7 @@ func (l *line) fromExchange(e link.Event) {
 		switch {
 		case !e.On:
 			l.query()
-		case l.fxo.state == fxoIdle:
+		case l.fxo.state == fxoIdle || l.fxo.state == fxoGuard: // guard: also after a new session
 			l.down("a phone in parallel is off-hook")
 		}
 	}

@@ -33,23 +33,23 @@ func (s *stream) receive(h link.Header, body []byte) {
 		s.conceal()
 		s.voice.lost.Add(1)
 		s.voice.hear(s.in[:])
-		due = s.answer(due)
+		due = s.answer(due, h.Clock)
 	}
 	s.missing = 0
 	s.law.Decode(s.in[:], body)
 	s.voice.hear(s.in[:])
 	for due > 0 {
-		due = s.answer(due)
+		due = s.answer(due, h.Clock)
 	}
 }
 
-func (s *stream) answer(due int) int {
+func (s *stream) answer(due int, clock uint16) int {
 	if due <= 0 {
 		return 0
 	}
 	s.voice.speak(s.out[:])
 	s.law.Encode(s.octets[:], s.out[:])
-	s.send(link.Header{Type: link.TypePCM, Channel: s.channel, Seq: s.seq.NextSeq()}, s.octets[:])
+	s.send(link.Header{Type: link.TypePCM, Channel: s.channel, Seq: s.seq.NextSeq(), Clock: clock}, s.octets[:])
 	return due - 1
 }
 

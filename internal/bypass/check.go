@@ -26,11 +26,14 @@ type exchange struct {
 // keeps nothing of the datagram. A valid check is answered before Handle
 // returns, from whatever source and whether or not the peer's description is
 // known (C-109, C-115); anything unauthenticated is dropped in silence (C-111).
-func (a *Agent) Handle(datagram []byte, from netip.AddrPort) {
+// bad reports that it was dropped as malformed or not from the peer; indications
+// are not, which are ignored by rule.
+func (a *Agent) Handle(datagram []byte, from netip.AddrPort) (bad bool) {
 	from = unmap(from)
 	defer func() {
 		// Foreign bytes enter here: a fault of the parser costs one datagram.
 		if r := recover(); r != nil {
+			bad = true
 			a.count.add(outPanic)
 			a.log.Error("STUN datagram: parser fault", "from", from, "panic", r)
 		}
@@ -42,15 +45,20 @@ func (a *Agent) Handle(datagram []byte, from netip.AddrPort) {
 	if out != outAnswered {
 		a.note(out, from, x)
 		a.refuse(x, out, from)
-		return
+		switch out {
+		case outMalformed, outUsername, outIntegrity, outFingerprint:
+			return true
+		}
+		return false
 	}
 	out = a.accept(x, from, time.Now())
 	a.note(out, from, x)
 	if out != outAnswered {
-		return
+		return false
 	}
 	a.respond(x, from, stun.BindingSuccess, &stun.XORMappedAddress{IP: from.Addr().AsSlice(), Port: int(from.Port())})
 	a.notify()
+	return false
 }
 
 // read bounds, decodes and authenticates a datagram and reads what a lite agent

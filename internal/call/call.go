@@ -44,6 +44,10 @@ type Setup struct {
 	Ref string
 	// Teams is what Microsoft's headers said, nil for other peers.
 	Teams *TeamsHeaders
+	// MaxForwards is how many hops the call had left when it came (RFC 3261
+	// §8.1.1.6); 0 where the peer does not count. A leg that carries it on
+	// takes one off, so that a call which comes round through others ends.
+	MaxForwards int
 }
 
 // Party is a calling or called party as shown to the other side.
@@ -200,6 +204,9 @@ type Bridge interface {
 	// Answered gives the bridge the answer of leg to our last offer. Another
 	// fork's answer replaces the earlier one entirely.
 	Answered(leg string, answer *sdp.Description) error
+	// Confirm says that the answer given last is final: other forks are ignored
+	// from now on (C-116).
+	Confirm(leg string)
 	// Join connects the voice of two legs, and stops what is played to them.
 	Join(a, b string) error
 	// Play plays a tone to leg until the next Play, Join or Drop; NoTone stops.
@@ -246,7 +253,8 @@ type VoiceDead struct {
 }
 
 // VoiceAlive reports the first voice from a leg, and voice again after VoiceDead
-// or after the leg moved to another realm.
+// or after the leg moved to another realm. After a move with ICE a checked pair
+// is enough: the peer may be muted.
 type VoiceAlive struct {
 	Leg   string
 	Realm string

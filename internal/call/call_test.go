@@ -126,7 +126,7 @@ func TestTeamsCallRingsAndReachesAPhone(t *testing.T) {
 			t.Errorf("summary %+v", s)
 		}
 		log := strings.Join(br.Log(), "; ")
-		for _, step := range []string{"offered teams#1 lan", "answer-to teams#1", "join teams#1", "close"} {
+		for _, step := range []string{"offered teams#1 lan", "confirm line-1/", "answer-to teams#1", "join teams#1", "close"} {
 			if !strings.Contains(log, step) {
 				t.Errorf("bridge was not asked %q: %s", step, log)
 			}
@@ -371,6 +371,7 @@ func TestC133AnswerFromOutsideMovesTheLegWithoutTrouble(t *testing.T) {
 	})
 }
 
+// A refresh of one side, answered or refused, is not seen by the other (C-73).
 func TestC74ReofferIsAnsweredInPlaceAndTheOtherSideNotDisturbed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, call.Options{}, lineTarget)

@@ -25,6 +25,7 @@ var (
 	TemporaryFailure    = Cause{41, 503, ""}
 	Congestion42        = Cause{42, 503, ""} // switching equipment congestion
 	IncompatibleMedia   = Cause{88, 488, ""}
+	RequestPending      = Cause{41, 491, ""} // an offer crosses ours, RFC 3261 §14.2
 	RecoveryOnTimer     = Cause{102, 504, ""}
 	MediaLost           = Cause{31, 487, "voice path lost"} // ends a call whose voice cannot be restored
 	AnsweredElsewhere   = Cause{26, 487, ""}

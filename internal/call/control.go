@@ -21,8 +21,9 @@ type control struct {
 	s        *Switch
 	r        *running
 	log      *slog.Logger
-	full     bool
-	draining bool
+	full     bool // emergency calls are exempt
+	draining bool // emergency calls are exempt
+	closed   bool // the drain is over: nobody is exempt
 
 	m      machine
 	setup  Setup
@@ -38,33 +39,35 @@ type control struct {
 // run takes the first event, then loops until both sides have ended.
 func (c *control) run(ctx context.Context, first Leg) {
 	c.log = c.s.o.Log.With("call", c.r.id)
-	defer c.recoverBug(first)
-	ev, ok := <-first.Events()
-	if !ok {
-		return
-	}
-	setup, ok := ev.(Setup)
-	if !ok { // ended before it began
-		if _, gone := ev.(Release); !gone {
-			c.legs[first.Name()] = first
-			c.refuse(first, TemporaryFailure.With("first event is not a setup"))
+	defer c.recoverBug()
+	c.legs[first.Name()] = first
+	c.m.caller = side{leg: first.Name()}
+	select {
+	case ev, ok := <-first.Events():
+		if setup, is := ev.(Setup); is {
+			c.begin(first, setup)
+			c.loop(ctx)
+			return
 		}
-		return
+		if _, gone := ev.(Release); gone || !ok { // ended before it began
+			delete(c.legs, first.Name())
+			return
+		}
+		c.log.Error("first event of a leg is not a setup", "leg", first.Name(), "event", kind(ev))
+		first.Send(Release{Cause: TemporaryFailure, Reason: "first event is not a setup"})
+	case <-ctx.Done():
+		first.Send(Release{Cause: TemporaryFailure, Reason: context.Cause(ctx).Error()})
 	}
-	c.begin(first, setup)
-	c.loop(ctx)
+	c.awaitLegs()
 }
 
 // recoverBug turns a bug of ours in one call into the release of that call.
-func (c *control) recoverBug(first Leg) {
+func (c *control) recoverBug() {
 	v := recover()
 	if v == nil {
 		return
 	}
 	c.log.Error("bug in a call: it is released, other calls go on", "panic", v, "stack", string(debug.Stack()))
-	if first != nil {
-		c.legs[first.Name()] = first
-	}
 	for _, l := range c.legs {
 		l.Send(Release{Cause: TemporaryFailure, Reason: "internal fault"})
 	}
@@ -76,7 +79,6 @@ func (c *control) recoverBug(first Leg) {
 
 // begin opens the voice, asks for targets and starts the search.
 func (c *control) begin(first Leg, setup Setup) {
-	c.legs[first.Name()] = first
 	if setup.ID == "" {
 		setup.ID = c.r.id
 	}
@@ -98,26 +100,26 @@ func (c *control) begin(first Leg, setup Setup) {
 		c.view(func(v *View) { v.Emergency = true })
 	}
 	switch {
-	case c.draining:
-		c.refuse(first, TemporaryFailure.With("%v", errDraining))
+	case c.closed, c.draining && !c.sum.Emergency:
+		c.refuse(TemporaryFailure.With("%v", errDraining))
 		return
 	case len(targets) == 0:
-		c.refuse(first, cause)
+		c.refuse(cause)
 		return
 	case c.full && !c.sum.Emergency:
-		c.refuse(first, Congestion42.With("all calls in use"))
+		c.refuse(Congestion42.With("all calls in use"))
 		return
 	}
 	b, err := c.s.o.Bridges.Open(setup.ID)
 	if err != nil {
 		c.log.Error("no voice for a call", "err", err)
-		c.refuse(first, NoCircuit.With("no media port free"))
+		c.refuse(NoCircuit.With("no media port free"))
 		return
 	}
 	c.bridge = b
 	if setup.Offer != nil {
 		if err := b.Offered(first.Name(), setup.Offer, setup.Profile); err != nil {
-			c.refuse(first, IncompatibleMedia.With("%v", err))
+			c.refuse(IncompatibleMedia.With("%v", err))
 			return
 		}
 	}
@@ -127,18 +129,17 @@ func (c *control) begin(first Leg, setup Setup) {
 }
 
 // refuse ends a call that never had a second side.
-func (c *control) refuse(l Leg, cause Cause) {
+func (c *control) refuse(cause Cause) {
 	c.do(c.m.end(cause, cause.Text, self))
 }
 
 // loop waits for what happens until the call is over and its legs have ended.
 func (c *control) loop(ctx context.Context) {
-	done := ctx.Done()
 	var voice <-chan BridgeEvent
+	if c.bridge != nil {
+		voice = c.bridge.Events()
+	}
 	for !c.ended {
-		if c.bridge != nil {
-			voice = c.bridge.Events()
-		}
 		// At most two legs have not ended; a nil channel never delivers.
 		a, b := c.legs[c.m.caller.leg], c.legs[c.m.callee.leg]
 		select {
@@ -147,8 +148,9 @@ func (c *control) loop(ctx context.Context) {
 		case ev, ok := <-events(b):
 			c.from(b, ev, ok)
 		case ev, ok := <-voice:
-			if !ok {
+			if !ok { // closed without Close: a bug of the bridge; nothing more will be heard of the voice
 				voice = nil
+				c.log.Error("voice ended before its call")
 				continue
 			}
 			c.heard(ev)
@@ -158,12 +160,15 @@ func (c *control) loop(ctx context.Context) {
 			c.do(c.m.expired(tryTimer))
 		case <-c.after(ringTimer):
 			c.do(c.m.expired(ringTimer))
-		case <-c.after(restartTimer):
-			c.do(c.m.expired(restartTimer))
+		case <-c.after(restartCallerTimer):
+			c.do(c.m.expired(restartCallerTimer))
+		case <-c.after(restartCalleeTimer):
+			c.do(c.m.expired(restartCalleeTimer))
+		case <-c.after(checkTimer):
+			c.do(c.m.expired(checkTimer))
 		case <-c.after(lostTimer):
 			c.do(c.m.expired(lostTimer))
-		case <-done:
-			done = nil
+		case <-ctx.Done():
 			c.do(c.m.end(TemporaryFailure, context.Cause(ctx).Error(), self))
 		}
 	}
@@ -185,7 +190,7 @@ func (c *control) from(l Leg, ev Event, ok bool) {
 	name := l.Name()
 	if r, gone := ev.(Release); gone {
 		delete(c.legs, name)
-		c.log.Info("leg released", "leg", name, "cause", r.Cause.String(), "reason", r.Reason)
+		c.log.Debug("leg released", "leg", name, "cause", r.Cause.String(), "reason", r.Reason) // its owner logs it
 	} else {
 		c.log.Debug("leg event", "leg", name, "event", kind(ev))
 	}
@@ -196,15 +201,15 @@ func (c *control) from(l Leg, ev Event, ok bool) {
 func (c *control) heard(ev BridgeEvent) {
 	switch ev := ev.(type) {
 	case VoiceDead:
-		c.log.Warn("voice of a leg is dead", "leg", ev.Leg, "why", ev.Why)
+		c.log.Debug("voice of a leg is dead", "leg", ev.Leg, "why", ev.Why) // its owner logs it
 	case VoiceAlive:
 		c.log.Info("voice of a leg is alive", "leg", ev.Leg, "realm", ev.Realm)
 	}
 	c.do(c.m.voice(ev))
 }
 
-// do carries out actions in order. A fault makes further actions, which come
-// after what is already under way.
+// do carries out actions in order. What follows from one of them takes the
+// place of the rest: after a fault that was planned for a state that is gone.
 func (c *control) do(acts []action) {
 	for _, a := range acts {
 		if more := c.one(a); len(more) > 0 {
@@ -254,25 +259,34 @@ func (c *control) one(a action) []action {
 		}
 		c.send(a.leg, Answer{Description: d})
 	case doAnswered:
-		if err := c.bridge.Answered(a.leg, a.desc); err != nil {
+		err := c.bridge.Answered(a.leg, a.desc)
+		switch {
+		case err == nil:
+		case a.early:
+			c.log.Info("early media cannot be used", "leg", a.leg, "err", err)
+			c.m.undescribed()
+		default:
 			return c.m.fault(a.leg, IncompatibleMedia, err.Error())
 		}
+	case doConfirm:
+		c.bridge.Confirm(a.leg)
 	case doReoffered:
-		c.reoffered(a)
+		return c.reoffered(a)
 	case doMove:
 		d, err := c.bridge.OfferTo(a.leg, a.profile)
 		if err != nil {
 			return c.m.fault(a.leg, NoCircuit, err.Error())
 		}
 		c.send(a.leg, Update{Offer: d})
+	case doRelocate:
+		return c.m.relocate(a.leg, a.profile)
 	case doJoin:
 		if err := c.bridge.Join(a.a, a.b); err != nil {
-			return c.m.fault(a.b, IncompatibleMedia, err.Error())
+			c.log.Error("join legs", "leg", a.a, "other", a.b, "err", err)
+			return c.m.unjoined(err.Error())
 		}
 	case doPlay:
 		c.bridge.Play(a.leg, a.tone)
-	case doHold:
-		c.bridge.Hold(a.leg, a.on)
 	case doDigit:
 		c.bridge.Digit(a.leg, a.d)
 	case doDrop:
@@ -313,11 +327,12 @@ func (c *control) dial(t Target) []action {
 		c.bridge.Drop(name)
 		return c.m.fault("", DestinationDown, err.Error())
 	}
+	c.log.Info("target dialled", "target", t.Name, "number", t.Number, "leg", name, "as", l.Name())
 	l = named{l, name}
 	c.legs[name] = l
 	c.sum.Attempts[len(c.sum.Attempts)-1].Leg = l.Name()
-	c.log.Info("target dialled", "target", t.Name, "number", t.Number, "leg", name)
-	return c.m.dialed(name)
+	c.m.dialed(name)
+	return nil
 }
 
 // named gives an outgoing leg the name under which the bridge knows it.
@@ -334,26 +349,23 @@ func legName(t Target, n int, call string) string {
 
 // reoffered answers a new offer of a leg in place: voice is anchored here, so
 // the other side need not know (RFC 3264 §8).
-func (c *control) reoffered(a doReoffered) {
-	if a.offer == nil { // the peer wants an offer of ours
-		d, err := c.bridge.OfferTo(a.leg, a.profile)
-		if err != nil {
-			c.send(a.leg, Refuse{Cause: IncompatibleMedia.With("%v", err)})
-			return
+func (c *control) reoffered(a doReoffered) []action {
+	answer := func() (*sdp.Description, error) {
+		if a.offer == nil { // the peer wants an offer of ours
+			return c.bridge.OfferTo(a.leg, a.profile)
 		}
-		c.send(a.leg, Answer{Description: d})
-		return
+		if err := c.bridge.Offered(a.leg, a.offer, a.profile); err != nil {
+			return nil, err
+		}
+		return c.bridge.AnswerTo(a.leg)
 	}
-	if err := c.bridge.Offered(a.leg, a.offer, a.profile); err != nil {
-		c.send(a.leg, Refuse{Cause: IncompatibleMedia.With("%v", err)})
-		return
-	}
-	d, err := c.bridge.AnswerTo(a.leg)
+	d, err := answer()
 	if err != nil {
 		c.send(a.leg, Refuse{Cause: IncompatibleMedia.With("%v", err)})
-		return
+		return nil
 	}
 	c.send(a.leg, Answer{Description: d})
+	return c.m.agreed(a.leg, a.profile, a.hold, a.offer == nil)
 }
 
 func (c *control) send(leg string, ev Event) {

@@ -2,6 +2,9 @@ package call
 
 import "time"
 
+// Box in Summary.EndedBy says that this box ended the call.
+const Box = "box"
+
 // Summary is what became of one call. The Switch gives it away once, when the
 // call has ended; the receiver owns it.
 type Summary struct {
@@ -22,7 +25,7 @@ type Summary struct {
 	Attempts []Attempt // in the order tried
 	Cause    Cause     // of the end
 	Reason   string    // for people
-	EndedBy  string    // leg that released first, or "edged"
+	EndedBy  string    // leg that released first, or Box
 
 	Moves []Move // changes of path while the call was up
 	Voice Report
@@ -33,8 +36,20 @@ type Attempt struct {
 	Target Target
 	Leg    string
 	At     time.Time
-	Cause  Cause // zero for the attempt that was answered
-	Reason string
+	// Alerted: it gave a sign of life (Progress).
+	Alerted bool
+	Cause   Cause // zero for the attempt that was answered
+	Reason  string
+}
+
+// alert notes the first sign of life of the attempt under way.
+func (s *Summary) alert(now time.Time) {
+	if s.Alert.IsZero() {
+		s.Alert = now
+	}
+	if n := len(s.Attempts); n > 0 {
+		s.Attempts[n-1].Alerted = true
+	}
 }
 
 // PostDialDelay is the time from Setup to the first sign of the called party,

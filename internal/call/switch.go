@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sort"
@@ -36,7 +37,8 @@ type Switch struct {
 	calls    map[string]*running
 	serial   uint64
 	draining bool
-	wg       sync.WaitGroup
+	closed   bool          // the drain is over
+	idle     chan struct{} // made by Drain, closed when the last call has ended
 }
 
 // New makes a Switch. Router, Dialer and Bridges must be set.
@@ -77,19 +79,35 @@ func (s *Switch) Accept(l Leg) {
 	r := &running{id: fmt.Sprintf("c%d", s.serial)}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r.cancel = cancel
-	draining, live := s.draining, len(s.calls)
+	c := &control{s: s, r: r, legs: map[string]Leg{}, draining: s.draining, closed: s.closed,
+		full: s.o.MaxCalls > 0 && len(s.calls) >= s.o.MaxCalls}
 	s.calls[r.id] = r
-	s.wg.Add(1)
 	s.mu.Unlock()
 	go func() {
-		defer s.wg.Done()
+		defer s.forget(r)
 		defer cancel(nil)
-		c := &control{s: s, r: r, legs: map[string]Leg{}, full: s.o.MaxCalls > 0 && live >= s.o.MaxCalls, draining: draining}
 		c.run(ctx, l)
-		s.mu.Lock()
-		delete(s.calls, r.id)
-		s.mu.Unlock()
 	}()
+}
+
+func (s *Switch) forget(r *running) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, r.id)
+	s.rest()
+}
+
+// rest ends a drain whose last call is over. s.mu is held.
+func (s *Switch) rest() {
+	if s.idle == nil || len(s.calls) > 0 {
+		return
+	}
+	s.closed = true
+	select {
+	case <-s.idle:
+	default:
+		close(s.idle)
+	}
 }
 
 // Calls returns the live calls, oldest first.
@@ -113,24 +131,28 @@ func (s *Switch) Calls() []View {
 }
 
 // Drain refuses new calls from now on, waits until the live ones have ended or
-// ctx is done, then releases what is left and waits for it.
+// ctx is done, then releases what is left and waits for it. An emergency call
+// that comes while others are waited for is taken and waited for like them.
 func (s *Switch) Drain(ctx context.Context) {
 	s.mu.Lock()
 	s.draining = true
+	if s.idle == nil {
+		s.idle = make(chan struct{})
+	}
+	s.rest()
 	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() { s.wg.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-s.idle:
 		return
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
+	s.closed = true
 	for _, r := range s.calls {
 		r.cancel(errDraining)
 	}
 	s.mu.Unlock()
-	<-done
+	<-s.idle
 }
 
-var errDraining = fmt.Errorf("the box is shutting down")
+var errDraining = errors.New("the box is shutting down")

@@ -10,10 +10,10 @@ func FromSummary(s call.Summary) Record {
 		Source: s.Source, Leg: s.Leg, Ref: s.Refs[s.Leg], Calling: s.Calling, Called: s.Called, Emergency: s.Emergency,
 		Cause: s.Cause, Reason: s.Reason, ReleasedBy: s.EndedBy, Teams: s.Teams, Voice: s.Voice.Legs,
 	}
-	for i, a := range s.Attempts {
+	for _, a := range s.Attempts {
 		r.Attempts = append(r.Attempts, Attempt{
 			Kind: a.Target.Kind, Name: a.Target.Name, Number: a.Target.Number, Leg: a.Leg, Ref: s.Refs[a.Leg], At: a.At,
-			Alerted: i == len(s.Attempts)-1 && !s.Alert.IsZero(), Cause: a.Cause, Reason: a.Reason,
+			Alerted: a.Alerted, Cause: a.Cause, Reason: a.Reason,
 		})
 	}
 	return r

@@ -65,8 +65,8 @@ func (v *checker) lines() {
 			v.oneOf(at+".caller_id", l.CallerID, Bellcore, ETSI, Off)
 		}
 		for path, g := range map[string]float64{at + ".tx_gain": l.TxGain, at + ".rx_gain": l.RxGain} {
-			if g < -24 || g > 12 {
-				v.fault(path, "%g dB is not between -24 and 12", g)
+			if g < -20 || g > 6 {
+				v.fault(path, "%g dB is not between -20 and 6", g)
 			}
 		}
 		if l.Hotline != "" && !dialled.MatchString(l.Hotline) {
@@ -184,6 +184,14 @@ func (v *checker) rest() {
 			v.fault(p, "%s stands twice", n)
 		}
 	}
+	k := &v.c.Calls
+	v.between("calls.seize", k.Seize, time.Second, 9*time.Second) // C-38
+	v.between("calls.try_next", k.TryNext, 500*time.Millisecond, 9*time.Second)
+	if k.TryNext >= k.Seize {
+		v.fault("calls.try_next", "%v is not less than seize, %v: no second target would be tried", k.TryNext, k.Seize)
+	}
+	v.between("calls.ring", k.Ring, 5*time.Second, 10*time.Minute)
+	v.between("calls.lost", k.Lost, time.Second, 5*time.Minute)
 	m := &v.c.Media
 	v.between("media.jitter_min", m.JitterMin, 0, time.Second)
 	v.between("media.jitter_max", m.JitterMax, 20*time.Millisecond, 2*time.Second)

@@ -28,6 +28,7 @@ type Config struct {
 	Lines     []Line    `toml:"line"`
 	Routes    []Route   `toml:"route"`
 	Emergency Emergency `toml:"emergency"`
+	Calls     Calls     `toml:"calls"`
 	QoS       QoS       `toml:"qos"`
 	Media     Media     `toml:"media"`
 	CDR       CDR       `toml:"cdr"`
@@ -166,8 +167,8 @@ type Line struct {
 	Display  string  `toml:"display"`   // name shown to those it calls
 	Country  string  `toml:"country"`   // default: the box's
 	CallerID string  `toml:"caller_id"` // bellcore, etsi, off; default by country
-	TxGain   float64 `toml:"tx_gain"`   // dB toward the line, -24 to 12
-	RxGain   float64 `toml:"rx_gain"`   // dB from the line, -24 to 12
+	TxGain   float64 `toml:"tx_gain"`   // dB toward the line, -20 to 6
+	RxGain   float64 `toml:"rx_gain"`   // dB from the line, -20 to 6
 	// Hotline is dialled when the phone lifts without dialling; empty: dial tone.
 	Hotline string `toml:"hotline"`
 }
@@ -187,6 +188,22 @@ type Route struct {
 type Emergency struct {
 	Numbers []string `toml:"numbers"` // 112, 110 …
 	To      []string `toml:"to"`      // targets in order; local lines first
+}
+
+// Calls holds the times of setting up and losing a call. Emergency calls have
+// neither seize nor lost.
+type Calls struct {
+	// Seize is how long a call may look for a target that shows a sign of life;
+	// then the caller gets 503. Teams gives up after 10 s.
+	Seize time.Duration `toml:"seize"`
+	// TryNext is how long one target may stay without a sign of life while
+	// there are others to try.
+	TryNext time.Duration `toml:"try_next"`
+	// Ring is how long a target may alert unless its route says so.
+	Ring time.Duration `toml:"ring"`
+	// Lost is how long a party hears that the other side cannot be reached
+	// before the call is released.
+	Lost time.Duration `toml:"lost"`
 }
 
 // QoS is the marks, RFC 4594, and where they are enforced.

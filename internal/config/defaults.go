@@ -10,6 +10,7 @@ import (
 // setDefaults fills what does not depend on other keys, before the file is read.
 func (c *Config) setDefaults() {
 	c.Box.setDefaults()
+	c.Calls.setDefaults()
 	c.QoS.setDefaults()
 	c.Media.setDefaults()
 	c.CDR.setDefaults()
@@ -28,7 +29,7 @@ func (t *Teams) setDefaults() {
 	t.Proxies = []string{"sip.pstnhub.microsoft.com:5061", "sip2.pstnhub.microsoft.com:5061", "sip3.pstnhub.microsoft.com:5061"}
 	t.PeerNames = []string{"sip.pstnhub.microsoft.com"}
 	// Microsoft's documents disagree about the second block; this one holds
-	// both versions (facts §1.2).
+	// both versions (docs/teams.md, Connections and certificates).
 	t.Allow = []netip.Prefix{netip.MustParsePrefix("52.112.0.0/14"), netip.MustParsePrefix("52.120.0.0/14")}
 	t.OptionsEvery = time.Minute
 	t.Failover.setDefaults()
@@ -48,6 +49,13 @@ func (s *SIP) setDefaults() {
 }
 
 func (c *Card) setDefaults() { c.Baud = 921600 }
+
+func (c *Calls) setDefaults() {
+	c.Seize = 6 * time.Second
+	c.TryNext = 4 * time.Second
+	c.Ring = 2 * time.Minute
+	c.Lost = 5 * time.Second
+}
 
 func (q *QoS) setDefaults() { q.Voice, q.Signalling = EF, AF41 }
 

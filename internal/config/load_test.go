@@ -160,12 +160,15 @@ func TestPortRange(t *testing.T) {
 
 func TestProfiles(t *testing.T) {
 	box := Box{Country: "de"}
-	teams := Teams{Bypass: true, InternalRealm: "lan", ExternalRealm: "wan", Codecs: []string{"PCMA"}}
-	base := sdp.Profile{Realm: "wan", Secure: true, ICE: sdp.LiteICE, RTCPMux: true, Codecs: []string{"PCMA"}, Ptime: 20 * time.Millisecond, InactiveHold: true, Country: "de"}
+	teams := Teams{Bypass: true, InternalRealm: "lan", ExternalRealm: "wan", Codecs: []string{"PCMA"},
+		Failover: Failover{DeadAfter: 700 * time.Millisecond, DeadSilent: 9 * time.Second, RestartWithin: 3 * time.Second, RefuseFor: time.Minute}}
+	base := sdp.Profile{Realm: "wan", Secure: true, ICE: sdp.LiteICE, RTCPMux: true, Codecs: []string{"PCMA"}, Ptime: 20 * time.Millisecond, InactiveHold: true, Country: "de",
+		DeadAfter: 700 * time.Millisecond, DeadSilent: 9 * time.Second, RestartWithin: 3 * time.Second}
 	internal := base
 	internal.Realm, internal.Fallback = "lan", "wan"
 	plain := base
 	plain.ICE = sdp.NoICE
+	plain.DeadAfter, plain.DeadSilent, plain.RestartWithin = 0, 0, 0 // nowhere to move
 	same := teams
 	same.InternalRealm = "wan"
 	off := teams
@@ -179,7 +182,8 @@ func TestProfiles(t *testing.T) {
 		{"one realm for both", same.Profile(box, true), base},
 		{"no bypass", off.Profile(box, true), plain},
 		{"SIP", SIP{Realm: "wan", SRTP: SRTPRequired, Codecs: []string{"PCMU"}}.Profile(box),
-			sdp.Profile{Realm: "wan", Secure: true, RTCPMux: true, Codecs: []string{"PCMU"}, Ptime: 20 * time.Millisecond, Country: "de"}},
+			sdp.Profile{Realm: "wan", Secure: true, RTCPMux: true, Codecs: []string{"PCMU"}, Ptime: 20 * time.Millisecond, Country: "de",
+				DeadAfter: 15 * time.Second, DeadSilent: time.Minute}},
 		{"line", Line{Name: "phone"}.Profile(box), sdp.Profile{Line: "phone", Country: "de"}},
 		{"line abroad", Line{Name: "phone", Country: "at"}.Profile(box), sdp.Profile{Line: "phone", Country: "at"}},
 	}

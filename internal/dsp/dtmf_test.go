@@ -80,7 +80,7 @@ func received(r *DTMFReceiver, pcm []int16) (digits string, events []DTMFEvent) 
 const allKeys = "1234567890*#ABCD"
 
 // TestQ24ReceiverLimits runs all sixteen digits at every alignment of window
-// and tone through the limits of Q.24, Q.23 and facts 3.1.
+// and tone through the limits of Q.24 and Q.23 (docs/lines.md, Signals).
 func TestQ24ReceiverLimits(t *testing.T) {
 	const seed = 24
 	ms := func(n int) int { return n * 8 }

@@ -270,7 +270,6 @@ type keyer struct {
 	tone   *dsp.Tone
 	played int // samples of the present tone, or of the gap after it
 	gap    bool
-	quiet  int // samples since the held key was last confirmed
 }
 
 type press struct {

@@ -213,12 +213,12 @@ type LoopStats struct {
 }
 
 // Stats returns what was counted. Drop reasons: unknown, source,
-// authentication, replay, malformed, duplicate, payload, unsent, event.
+// authentication, replay, malformed, duplicate, payload, unsent, check, event.
 func (e *Engine) Stats() Stats {
 	s := Stats{Calls: int(e.bridges.Load()), Legs: int(e.legs.Load()), Drops: map[string]uint64{
 		"unknown": e.drops.unknown.Load(), "source": e.drops.source.Load(), "authentication": e.drops.auth.Load(),
 		"replay": e.drops.replay.Load(), "malformed": e.drops.malformed.Load(), "duplicate": e.drops.duplicate.Load(),
-		"payload": e.drops.payload.Load(), "unsent": e.drops.unsent.Load(), "event": e.drops.event.Load(),
+		"payload": e.drops.payload.Load(), "unsent": e.drops.unsent.Load(), "check": e.drops.check.Load(), "event": e.drops.event.Load(),
 	}}
 	e.mu.Lock()
 	for _, r := range e.realms {

@@ -82,6 +82,7 @@ type drops struct {
 	duplicate atomic.Uint64
 	payload   atomic.Uint64 // payload type not agreed
 	unsent    atomic.Uint64 // not sent: no key, no address or a failing socket
+	check     atomic.Uint64 // STUN that is no connectivity check of the peer
 	event     atomic.Uint64 // events for the call that nobody fetched
 }
 
@@ -91,7 +92,7 @@ func (l *leg) reject(c *atomic.Uint64) {
 }
 
 // agree puts terms into force on a path. With fork the answer of another fork
-// replaces the one before entirely (facts §5.5, C-116); without, packets under
+// replaces the one before entirely (C-56, C-116); without, packets under
 // the old key are still opened until the first under the new one, because a
 // peer changes over when our answer reaches it.
 func (l *leg) agree(now time.Time, p *path, t *terms, fork bool) {
@@ -185,7 +186,9 @@ func (l *leg) check(now time.Time, p *port, b []byte, from netip.AddrPort) {
 		if named && w.agent.Ufrag() != string(ufrag) {
 			continue
 		}
-		w.agent.Handle(b, from)
+		if w.agent.Handle(b, from) {
+			l.v.drops.check.Add(1)
+		}
 		if last := w.agent.LastCheck(); !last.Equal(w.checks) {
 			w.checks = last
 			if w == l.cur {
@@ -243,6 +246,10 @@ func (l *leg) moveTo(now time.Time) {
 	l.moves = append(l.moves, m)
 	l.life.moved(now)
 	l.rtcp.soon(now)
+	if l.cur.selected {
+		// A checked pair is proof enough: a muted peer sends no voice for a while.
+		l.v.events(VoiceAlive{Leg: l.name, Realm: l.cur.port.realm.name})
+	}
 	if old.port == l.cur.port {
 		if old.agent != nil && old.agent != l.cur.agent {
 			l.v.end(old.agent)

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"localloop/internal/config"
+	"localloop/internal/sdp"
 )
 
 const (
@@ -22,7 +25,7 @@ const (
 // While the peer sends voice, a short silence of everything (RTP, RTCP, STUN)
 // is death. While it is silent by its own will, only packets that it keeps
 // sending then can be missed: without RTCP or consent checks nothing can be
-// said and the leg lives (facts §4.4, §5.3.13).
+// said and the leg lives (C-99, C-122).
 //
 //	          3 voice packets in a row                nothing for DeadAfter
 //	silent ───────────────────────────▶ sending ──────────────────────────▶ dead
@@ -30,6 +33,8 @@ const (
 //	   │ └──── without voice, hold ────────┘                                 │
 //	   └───────────────────────── a valid packet ────────────────────────────┘
 type life struct {
+	after, silent time.Duration // without any packet: dead, if it was sending; if it was silent
+
 	since   time.Time // joined: before that nobody is missed
 	any     time.Time // last valid packet of any kind
 	voice   time.Time // last voice on the wire, also comfort noise
@@ -46,6 +51,17 @@ type life struct {
 	old *path // left behind by a move, still listened to
 	// moving is set from a move to the first voice on the new path.
 	moving bool
+}
+
+// patience takes the thresholds of the leg's trunk, the engine's where it has none.
+func (f *life) patience(p sdp.Profile, fallback config.Failover) {
+	f.after, f.silent = p.DeadAfter, p.DeadSilent
+	if f.after <= 0 {
+		f.after = fallback.DeadAfter
+	}
+	if f.silent <= 0 {
+		f.silent = fallback.DeadSilent
+	}
 }
 
 func (f *life) watch(now time.Time) {
@@ -159,10 +175,10 @@ func (l *leg) judge(now time.Time) {
 	var limit time.Duration
 	switch {
 	case f.sending:
-		limit = l.v.failover.DeadAfter
+		limit = f.after
 	case f.keeps || t.checks && (f.voice.IsZero() || f.moving):
 		// With ICE a peer that never says a word is as dead as one that stops.
-		limit = l.v.failover.DeadSilent
+		limit = f.silent
 	default:
 		return
 	}

@@ -55,6 +55,34 @@ func TestVoiceDeathAndReturn(t *testing.T) {
 	}
 }
 
+// Each trunk has its own thresholds: a patient one is not given up with the others.
+func TestEachLegHasThePatienceOfItsTrunk(t *testing.T) {
+	r := newRig(t)
+	patient := plainProfile
+	patient.DeadAfter = 4 * time.Second
+	a, b := r.peer("10.0.0.50:4000", 440), r.peer("10.0.0.60:5000", 1000)
+	if err := r.b.Offered("a", a.describe(codecA), patient); err != nil {
+		t.Fatal(err)
+	}
+	r.called("b", b, plainProfile, b.describe(codecA))
+	d, err := r.b.AnswerTo("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.to, a.pt, b.pt = r.ours(d), codecA.PayloadType, codecA.PayloadType
+	r.join("a", "b")
+	r.run(2*time.Second, both(a, b))
+	silent := func(int) {}
+	r.run(3500*time.Millisecond, silent)
+	if d := countEvents[VoiceDead](r); len(d) != 1 || d[0].Leg != "b" {
+		t.Fatalf("after 3.5 s without a packet: %+v, want b alone", d)
+	}
+	r.run(time.Second, silent)
+	if d := countEvents[VoiceDead](r); len(d) != 2 || d[1].Leg != "a" {
+		t.Fatalf("after 4.5 s without a packet: %+v, want a too", d)
+	}
+}
+
 func TestSilenceIsNotDeath(t *testing.T) {
 	type act func(r *rig, a *memPeer, i int)
 	rtcpEvery5 := func(_ *rig, a *memPeer, i int) {

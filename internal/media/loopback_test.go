@@ -348,7 +348,7 @@ func watch(b *Bridge) *drain {
 
 // TestTeamsClientAndPhone is the main job: SRTP with ICE-lite on one side, an
 // analog line on the other; then the leg moves to the other realm and back the
-// peer restarts with a new key.
+// peer restarts with a new key (C-117, C-119).
 func TestTeamsClientAndPhone(t *testing.T) {
 	line := newCard(t, 900)
 	e := startEngine(t, map[string]Line{"line-1": line})

@@ -13,7 +13,7 @@ import (
 )
 
 // errMKI refuses offers whose every key line wants a master key identifier in
-// the packets: Teams always has one without (facts §4.5).
+// the packets: Teams always has one without (C-93).
 var errMKI = errors.New("every crypto line has an MKI")
 
 // Offered gives the bridge the offer of a leg. An error means that nothing in it
@@ -61,12 +61,13 @@ func (b *Bridge) Offered(leg string, offer *sdp.Description, prof sdp.Profile) e
 		return err
 	}
 	p.profile, p.offer, p.answer, p.offering = prof, offer, nil, false
+	b.run(func(time.Time) { p.leg.life.patience(prof, b.voice.failover) })
 	return nil
 }
 
 // reoffered prepares the place for a later offer of the peer. An ICE restart
 // needs new credentials (C-117), on the same address if the realm stays. Without
-// a restart the address cannot change under ICE (facts 0.4 rule 12).
+// a restart the address cannot change: Teams ignores it (docs/teams.md, Calls).
 func (b *Bridge) reoffered(p *party, offer *sdp.Description, prof sdp.Profile, ice bool) error {
 	b.abandon(p)
 	elsewhere := prof.Realm != p.cur.port.realm.name
@@ -262,6 +263,7 @@ func (b *Bridge) OfferTo(leg string, prof sdp.Profile) (*sdp.Description, error)
 	d.Direction = sdp.OfferDirection(p.wants(), prof.InactiveHold)
 	b.complete(p, s, d)
 	p.profile, p.local = prof, d
+	b.run(func(time.Time) { p.leg.life.patience(prof, b.voice.failover) })
 	return d, nil
 }
 
@@ -362,7 +364,7 @@ func (b *Bridge) Answered(leg string, answer *sdp.Description) error {
 
 // wants is the direction that we wish: hold is sendonly, which the profile may
 // turn into inactive. Music toward a peer that knows only inactive needs
-// sendrecv (facts §3.9).
+// sendrecv (C-69, C-70).
 func (p *party) wants() sdp.Direction {
 	switch {
 	case !p.held || p.profile.InactiveHold && p.tone != NoTone:

@@ -417,6 +417,7 @@ func TestC99PeerWithoutComfortNoiseHearsNoPause(t *testing.T) {
 	}
 }
 
+// TestHoldStopsVoiceAndIsOffered: to Teams as inactive, C-69.
 func TestHoldStopsVoiceAndIsOffered(t *testing.T) {
 	r := newRig(t)
 	a, b := two(t, r, []sdp.Codec{codecA}, []sdp.Codec{codecA})

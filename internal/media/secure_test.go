@@ -154,7 +154,7 @@ func TestC76RekeyAtARefresh(t *testing.T) {
 }
 
 // TestForksReplaceEachOther: early media of one fork, then the answer of
-// another; our key is one for both, theirs are their own (facts §5.5).
+// another; our key is one for both, theirs are their own (C-56).
 func TestForksReplaceEachOther(t *testing.T) {
 	r := newRig(t)
 	a := r.peer("10.0.0.50:4000", 440)
@@ -255,6 +255,13 @@ func TestC112C113C124ChecksDecideWhoSpeaksAndWhereVoiceGoes(t *testing.T) {
 	})
 	if len(b.packets)+len(x.packets)+len(y.packets) != 0 {
 		t.Fatal("voice passed without a check")
+	}
+	forged := stunCheck(t, ours.ICE, "QUEP", false)
+	forged[len(forged)-1] ^= 1
+	y.raw(forged)
+	r.pump()
+	if d := r.e.Stats().Drops; d["check"] != 1 {
+		t.Errorf("a forged check: drops %v", d)
 	}
 	y.raw(stunCheck(t, ours.ICE, "QUEP", false))
 	r.pump()
@@ -385,5 +392,9 @@ func TestC117NominationMovesThePathAlsoWhenThePeerIsSilent(t *testing.T) {
 		r.pump()
 		return toX() == 1 && x.packets[len(x.packets)-1].from == x.to
 	})
+	// The call waits for word that the move went well; a muted peer's checks must do.
+	if alive := countEvents[VoiceAlive](r); len(alive) == 0 || alive[len(alive)-1] != (VoiceAlive{Leg: "a", Realm: "wan"}) {
+		t.Errorf("after the move of a silent peer: %+v", alive)
+	}
 	unbroken(t, "a", x.packets)
 }

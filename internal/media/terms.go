@@ -98,7 +98,7 @@ func newTerms(local, remote *sdp.Description) (*terms, bool) {
 			t.voice, t.voicePT = k, c.PayloadType
 		}
 	}
-	// Comfort noise has a static number; peers send it unannounced (facts §4.4).
+	// Comfort noise has a static number; peers send it unannounced (RFC 3551 §6).
 	if t.kinds[13] == unknown {
 		t.kinds[13] = noise
 	}

@@ -116,7 +116,7 @@ func (l *leg) making(now time.Time) originKind {
 }
 
 // silence reports whether noise has to fill a pause of the other side: carriers
-// hang up when nothing comes (facts §4.4, C-99). A peer that knows comfort noise
+// hang up when nothing comes (C-99). A peer that knows comfort noise
 // packets gets those instead.
 func (l *leg) silence(now time.Time) bool {
 	from, p := l.peer, l.sending()

@@ -45,7 +45,7 @@ type VoiceDead struct {
 }
 
 // VoiceAlive reports the first voice from a leg, and voice again after
-// VoiceDead or after the leg moved to another realm.
+// VoiceDead. After a move with ICE a checked pair is enough.
 type VoiceAlive struct {
 	Leg   string
 	Realm string

@@ -48,15 +48,6 @@ const (
 	maxGone = 32
 )
 
-func (v *voice) leg(name string) *leg {
-	for _, l := range v.legs {
-		if l.name == name {
-			return l
-		}
-	}
-	return nil
-}
-
 // packet takes one datagram of a port, RFC 7983 and RFC 5761. It may change b,
 // and nothing of it is kept.
 func (v *voice) packet(now time.Time, p *port, onRTCP bool, b []byte, from netip.AddrPort) {

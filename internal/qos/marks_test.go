@@ -28,7 +28,7 @@ func optionOf(t *testing.T, c any, level, opt int) int {
 }
 
 // TestQ01UDPSocketsSendTheirMark looks at the TOS of packets as received, not
-// only at the options, and needs no privilege.
+// only at the options, and needs no privilege. C-106 for a socket.
 func TestQ01UDPSocketsSendTheirMark(t *testing.T) {
 	for _, c := range []struct {
 		class         Class

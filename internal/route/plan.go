@@ -258,7 +258,7 @@ func (p *Plan) usable(name string) (bool, string) {
 }
 
 // target makes the call.Target. A Teams user is guessed to be in the building
-// until its answer says otherwise (facts §6.4 row j).
+// until its answer says otherwise (C-133).
 func (p *Plan) target(t target, number string, ring time.Duration) call.Target {
 	profile, _ := p.profile(t, true)
 	c := call.Target{Kind: call.ToTrunk, Name: t.name, Number: number, Profile: profile, RingTimeout: ring}
@@ -269,6 +269,12 @@ func (p *Plan) target(t target, number string, ring time.Duration) call.Target {
 		}
 	}
 	return c
+}
+
+// Emergency reports whether a number, as received, is an emergency number.
+func (p *Plan) Emergency(number string) bool {
+	_, is := p.isEmergency(number)
+	return is
 }
 
 // isEmergency finds the emergency number, with or without the '+' that some

@@ -256,9 +256,11 @@ func TestTargetsCarryProfiles(t *testing.T) {
 	ptime := 20 * time.Millisecond
 	g711 := []string{"PCMA", "PCMU"}
 	want := []call.Target{
-		{Kind: call.ToTrunk, Name: "teams", Number: "+4989123456", Profile: sdp.Profile{Realm: "lan", Fallback: "wan", Secure: true, ICE: sdp.LiteICE, RTCPMux: true, Codecs: g711, Ptime: ptime, InactiveHold: true, Country: "de"}},
+		{Kind: call.ToTrunk, Name: "teams", Number: "+4989123456", Profile: sdp.Profile{Realm: "lan", Fallback: "wan", Secure: true, ICE: sdp.LiteICE, RTCPMux: true, Codecs: g711, Ptime: ptime, InactiveHold: true, Country: "de",
+			DeadAfter: time.Second, DeadSilent: 15 * time.Second, RestartWithin: 2 * time.Second}},
 		{Kind: call.ToTrunk, Name: "teams-mp", Number: "+4989123456", Profile: sdp.Profile{Realm: "wan", Secure: true, RTCPMux: true, Codecs: g711, Ptime: ptime, InactiveHold: true, Country: "de"}},
-		{Kind: call.ToTrunk, Name: "carrier", Number: "+4989123456", Profile: sdp.Profile{Realm: "wan", Secure: true, RTCPMux: true, Codecs: g711, Ptime: ptime, Country: "de"}},
+		{Kind: call.ToTrunk, Name: "carrier", Number: "+4989123456", Profile: sdp.Profile{Realm: "wan", Secure: true, RTCPMux: true, Codecs: g711, Ptime: ptime, Country: "de",
+			DeadAfter: 15 * time.Second, DeadSilent: time.Minute}},
 		{Kind: call.ToLine, Name: "exchange", Number: "089123456", Profile: sdp.Profile{Line: "exchange", Country: "at"}},
 	}
 	if diff := cmp.Diff(want, targets); diff != "" {
@@ -350,6 +352,7 @@ kind = "fxs"
 	}
 }
 
+// TestNumbers is C-52 with the rules of the box.
 func TestNumbers(t *testing.T) {
 	de := newNumbers(config.Box{CountryCode: "49", AreaCode: "30", TrunkPrefix: "0", InternationalPrefix: "00"})
 	us := newNumbers(config.Box{CountryCode: "1", AreaCode: "212", TrunkPrefix: "1", InternationalPrefix: "011"})

@@ -126,7 +126,7 @@ func ChooseCrypto(offer []Crypto) (Crypto, bool) {
 // AnsweredCrypto finds the peer's line in its answer to our offered lines: the
 // one that echoes a tag of ours with the same suite, else the first with the
 // suite that Teams requires, because Microsoft's answers sometimes hold two
-// lines (facts §4.5).
+// lines (docs/teams.md, Descriptions and SRTP; open question U16).
 func AnsweredCrypto(offered, answered []Crypto) (Crypto, bool) {
 	for _, a := range answered {
 		for _, o := range offered {

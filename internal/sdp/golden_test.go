@@ -75,7 +75,7 @@ func TestGoldenRewritten(t *testing.T) {
 }
 
 // TestC107OurTextsKeepTeamsShape: what this box itself sends to Teams comes back
-// byte for byte, so order and spelling are those of facts §4.8 and §5.4.
+// byte for byte, so order and spelling are those that docs/teams.md names.
 func TestC107OurTextsKeepTeamsShape(t *testing.T) {
 	for _, name := range []string{"our-offer.sdp", "our-answer-bypass.sdp"} {
 		text := crlf(read(t, name))
@@ -96,8 +96,8 @@ func TestC107OurTextsKeepTeamsShape(t *testing.T) {
 }
 
 // TestGoldenAnswer answers each foreign offer as a trunk of ours would, with
-// fixed addresses and keys. The Teams offer of a bypass call gets the answer of
-// facts §5.4, byte for byte.
+// fixed addresses and keys. The Teams offer of a bypass call gets the answer that
+// stands in its golden file, byte for byte.
 func TestGoldenAnswer(t *testing.T) {
 	key, err := base64.StdEncoding.DecodeString(keyA)
 	if err != nil {

@@ -28,6 +28,7 @@ func offer(transport, formats string, lines ...string) string {
 
 func crypto(tag, suite, key string) string { return "a=crypto:" + tag + " " + suite + " inline:" + key }
 
+// TestChooseCrypto: C-92, C-93, C-95.
 func TestChooseCrypto(t *testing.T) {
 	const s80, s32 = "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"
 	tests := []struct {

@@ -138,6 +138,14 @@ type Profile struct {
 	// for example "wan"; empty if there is none.
 	Fallback string
 
+	// DeadAfter is how long nothing may arrive from a peer that was sending
+	// voice before its path counts as dead, DeadSilent the same while it was
+	// silent. Zero means the default of package media.
+	DeadAfter, DeadSilent time.Duration
+	// RestartWithin is how long a move of the leg to another realm may take;
+	// zero means the default of package call.
+	RestartWithin time.Duration
+
 	Secure  bool // offer RTP/SAVP with SDES keys, refuse anything else
 	ICE     ICEMode
 	RTCPMux bool

@@ -86,6 +86,23 @@ func (e *Endpoint) Apply(teams []config.Teams, plain []config.SIP, box config.Bo
 	}
 	for t, s := range next {
 		t.live.Store(s)
+		t.expel()
 	}
 	return nil
+}
+
+// expel closes the connections of peers that are allowed no longer. Their calls
+// stay: they are found on any other.
+func (t *trunk) expel() {
+	t.mu.Lock()
+	var out []*link
+	for l := range t.links {
+		if l.stream != nil && !l.ours && !t.trusted(l.remote.Addr()) {
+			out = append(out, l)
+		}
+	}
+	t.mu.Unlock()
+	for _, l := range out {
+		l.close()
+	}
 }

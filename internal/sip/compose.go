@@ -127,7 +127,7 @@ func (t *trunk) newRequest(method, target string, cseq uint32, fields []field, c
 		via.Params.Add("rport", "")
 	}
 	req.AppendHeader(via)
-	maxForwards := sipgo.MaxForwardsHeader(70)
+	maxForwards := sipgo.MaxForwardsHeader(defaultForwards)
 	req.AppendHeader(&maxForwards)
 	for _, f := range fields {
 		if f.name == "Call-ID" {

@@ -2,10 +2,13 @@ package sip
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/netip"
 	"strings"
@@ -15,6 +18,7 @@ import (
 	"time"
 
 	"localloop/internal/call"
+	"localloop/internal/config"
 )
 
 const ping = "OPTIONS sip:edge7.branch.example:5061 SIP/2.0\r\nVIA: SIP/2.0/TLS 52.114.0.99:5061;branch=z9hG4bK%s\r\n" +
@@ -436,5 +440,138 @@ func TestRunReportsASocketThatCannotBeOpened(t *testing.T) {
 	b := newBox(t, func(b *box, o *Options) { o.Teams[0].Listen = addrPort(ln.Addr()) })
 	if err := b.e.Run(context.Background()); err == nil || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestHalfAMessageIsNotWaitedFor: who begins a message must end it. Idle
+// connections stay (C-17), those that trickle do not.
+func TestHalfAMessageIsNotWaitedFor(t *testing.T) {
+	b := newBox(t)
+	b.e.times.t1 = 10 * time.Millisecond
+	b.run()
+	idle, slow := b.inbound("127.0.0.2"), b.inbound("127.0.0.3")
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for _, c := range fmt.Sprintf(ping, unique()) {
+			if _, err := slow.c.Write([]byte(string(c))); err != nil {
+				return
+			}
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	select {
+	case <-closed:
+	case <-time.After(liveness):
+		t.Fatal("half a message holds a connection")
+	}
+	idle.write(fmt.Sprintf(ping, unique()))
+	b.tp[0].expect("SIP/2.0 200")
+}
+
+// TestOneSourceCannotTakeAllConnections: the others still get theirs.
+func TestOneSourceCannotTakeAllConnections(t *testing.T) {
+	b := newBox(t).run()
+	var greedy []net.Conn
+	defer func() {
+		for _, c := range greedy {
+			c.Close()
+		}
+	}()
+	// Connections that never begin their handshake.
+	for range maxPerSource + 10 {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		c, err := d.Dial("tcp", b.addr("teams").String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		greedy = append(greedy, c)
+	}
+	eventually(t, "refused", func() bool { return b.e.Status()[0].Untrusted >= 10 })
+	if n := b.e.Status()[0].Untrusted; n != 10 {
+		t.Errorf("%d refused", n)
+	}
+	g := b.inbound("127.0.0.3")
+	g.write(fmt.Sprintf(ping, unique()))
+	b.tp[0].expect("SIP/2.0 200")
+	// Their place is free once they are gone.
+	for _, c := range greedy {
+		c.Close()
+	}
+	eventually(t, "room again", func() bool {
+		c, err := b.tp[0].dial("127.0.0.2", b.addr("teams"), b.clientTLS())
+		return err == nil && c != nil
+	})
+}
+
+// TestApplyClosesConnectionsFromOutside: a source that is allowed no longer
+// cannot go on over the connection that it has. Its calls stay.
+func TestApplyClosesConnectionsFromOutside(t *testing.T) {
+	b := newBox(t).run()
+	teams, box := append([]config.Teams{}, b.e.opt.Teams...), b.e.opt.Box
+	in := b.inbound("127.0.0.9")
+	c, l := b.answered(in)
+	acknowledged(t, l)
+	teams[0].Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/29")}
+	if err := b.e.Apply(teams, nil, box); err != nil {
+		t.Fatal(err)
+	}
+	tr := b.e.trunks[0]
+	eventually(t, "closed", func() bool {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		for k := range tr.links {
+			if !k.ours {
+				return false
+			}
+		}
+		return true
+	})
+	c.g = b.inbound("127.0.0.2")
+	c.request("BYE", "")
+	b.tp[0].until("SIP/2.0 200")
+	gone(t, l)
+}
+
+// TestC12AlarmsFollowTheClock: a certificate that was young when it was read
+// still raises its alarm, each time a threshold is passed.
+func TestC12AlarmsFollowTheClock(t *testing.T) {
+	id := &identity{teams: true, now: time.Now}
+	us := newAuthority(t, "public")
+	id.files = us.files(t, us, teamsFQDN)
+	if err := id.load(); err != nil {
+		t.Fatal(err)
+	}
+	end := id.expiry()
+	for left, want := range map[time.Duration]string{
+		31 * 24 * time.Hour: "", 29*24*time.Hour + time.Hour: "ends in 29 days", time.Hour: "ends in 0 days", -time.Hour: "has ended",
+		2000 * time.Hour: "not valid before",
+	} {
+		id.now = func() time.Time { return end.Add(-left) }
+		got := strings.Join(id.alarms(teamsFQDN), "; ")
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%v left: %q, want %q", left, got, want)
+		}
+	}
+}
+
+// TestC10SelfSigned: the usual self-signed certificate, which is no authority.
+func TestC10SelfSigned(t *testing.T) {
+	key := keys()[0]
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: teamsFQDN}, DNSNames: []string{teamsFQDN},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour), BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, _ := x509.ParseCertificate(der)
+	id := &identity{teams: true, now: time.Now}
+	got := strings.Join(id.audit(&tls.Certificate{Certificate: [][]byte{der}, Leaf: leaf}, teamsFQDN), "; ")
+	if !strings.Contains(got, "self-signed") {
+		t.Errorf("%q", got)
 	}
 }

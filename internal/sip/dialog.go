@@ -1,8 +1,6 @@
 package sip
 
 import (
-	"strings"
-
 	sipgo "github.com/emiago/sipgo/sip"
 )
 
@@ -137,14 +135,4 @@ func (d *dialog) accept(m *message) bool {
 func (d *dialog) next() uint32 {
 	d.cseq++
 	return d.cseq
-}
-
-// hasToken reports whether a list header field holds a token.
-func (m *message) hasToken(name, token string) bool {
-	for _, v := range m.list(name) {
-		if strings.EqualFold(v, token) {
-			return true
-		}
-	}
-	return false
 }

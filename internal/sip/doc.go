@@ -14,8 +14,8 @@
 // Standards: RFC 3261 with RFC 6026 (transactions) and RFC 3581 (rport),
 // RFC 3264 and RFC 6337 (offer/answer), RFC 3325 and RFC 3323 (identity and
 // privacy), RFC 3326 and RFC 3398 (causes), RFC 3960 (early media), RFC 4475
-// (torture tests). Microsoft's rules are cited by their number in the list of
-// conformance statements: C-16 and so on.
+// (torture tests). Microsoft's rules are cited by their number in docs/teams.md:
+// C-16 and so on.
 //
 // Numbers and routes are left to package route, descriptions to package sdp,
 // voice to package media, and what to do with a call to package call.

@@ -30,6 +30,9 @@ type Options struct {
 	// Accept is given each incoming leg, from the leg's goroutine: it must not
 	// wait. The leg's first event is its Setup.
 	Accept func(call.Leg)
+	// Emergency tells emergency numbers: such a call is let in even while new
+	// calls are refused or there is no room. May be nil.
+	Emergency func(number string) bool
 	// Control is called on every socket, of listeners and of connections, before
 	// it is bound: marks. May be nil.
 	Control func(network, address string, c syscall.RawConn) error
@@ -261,9 +264,10 @@ func (t *trunk) status() TrunkStatus {
 		s.Peers = append(s.Peers, PeerStatus{Name: p.addr(), Up: p.isUp || t.live.Load().every <= 0, LastAnswer: p.answer, Region: p.region, Why: p.why})
 		p.mu.Unlock()
 	}
+	s.Alarms = t.alarms()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.Local, s.Legs, s.Alarms = t.bind, len(t.all), append([]string(nil), t.alarms...)
+	s.Local, s.Legs = t.bind, len(t.all)
 	if t.e.now().Before(t.refuseTo) {
 		s.Refusing, s.Why = t.refuseTo, t.refusal
 	}

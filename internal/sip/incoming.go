@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"strconv"
 	"time"
 
 	"localloop/internal/call"
@@ -35,7 +36,7 @@ func (g *leg) setup(s *serverTx) {
 	}
 	setup := call.Setup{
 		Calling: m.callingParty(), Called: called, Source: g.t.name, Offer: offer,
-		Ref: m.callID, Profile: g.t.live.Load().profile(false),
+		Ref: m.callID, Profile: g.t.live.Load().profile(false), MaxForwards: m.maxForwards(),
 	}
 	if g.t.teams {
 		setup.Teams = m.teamsHeaders()
@@ -134,6 +135,14 @@ func (g *leg) answer(e call.Answer) {
 		g.release(c, "")
 		return
 	}
+	if !g.invite.l.alive() {
+		// The 200 cannot be sent: Microsoft takes no response on another
+		// connection, and waiting for its ACK would be half a minute of silence.
+		c := call.NetworkOutOfOrder.With("the caller's connection is lost")
+		g.refuseInvite(finalStatus(c), c)
+		g.release(c, "")
+		return
+	}
 	g.stopRinging()
 	offered := len(g.invite.m.body) == 0
 	g.invite.respond(200, g.localTag, nil, "application/sdp", body)
@@ -148,6 +157,7 @@ func (g *leg) onCancel(s *serverTx, m *message) {
 	s.respond(487, g.localTag, nil, "", nil)
 	if s == g.reIn {
 		g.reIn = nil // the call's answer to it will find nothing to answer
+		g.nextUpdate()
 		return
 	}
 	c := call.OriginatorCancelled
@@ -159,9 +169,23 @@ func (g *leg) onCancel(s *serverTx, m *message) {
 	g.release(c, "")
 }
 
-// heldBy reports whether a description asks for hold: one way, inactive, or the
-// old form with an unspecified address (C-69).
-func heldBy(d *sdp.Description) bool { return d != nil && d.Held() }
+// maxForwards reads Max-Forwards; 70 if there is none, the value that RFC 3261
+// §16.6 gives such a request.
+func (m *message) maxForwards() int {
+	if n, err := strconv.Atoi(m.get("max-forwards")); err == nil {
+		return n
+	}
+	return defaultForwards
+}
+
+const defaultForwards = 70
+
+// heldBy reports whether a description leaves the other party without any
+// voice: inactive, or the old form with an unspecified address (C-69). A peer
+// that sends only has music of its own, which ours must not cover (C-71).
+func heldBy(d *sdp.Description) bool {
+	return d != nil && d.Held() && (!d.Direction.Sends() || d.RTP.Addr().IsUnspecified())
+}
 
 // times are the timers of a trunk. Tests shorten them.
 type times struct {

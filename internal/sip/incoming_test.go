@@ -68,6 +68,8 @@ func (l *logs) Write(p []byte) (int, error) {
 }
 func (l *logs) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.lines.String() }
 
+// TestRealmFollowsTheUserLocation: C-127, C-128; odd and missing headers, C-136,
+// C-137.
 func TestRealmFollowsTheUserLocation(t *testing.T) {
 	for _, c := range []struct{ header, realm, alarm string }{
 		{"X-MS-USERLOCATION: internal", "lan", ""}, {"x-ms-userlocation: INTERNAL", "lan", ""}, {"X-Ms-UserLocation: external", "wan", ""},
@@ -272,6 +274,7 @@ func TestC42RouteSetAndOddTargets(t *testing.T) {
 	}
 }
 
+// TestRefusedTrunkAnswers503 is our part of C-144.
 func TestRefusedTrunkAnswers503(t *testing.T) {
 	b := newBox(t).run()
 	c, l := b.answered(b.inbound(""))
@@ -295,6 +298,18 @@ func TestRefusedTrunkAnswers503(t *testing.T) {
 	b.leg()
 }
 
+// An emergency call is let in while the trunk's other calls are sent away.
+func TestRefusedTrunkTakesEmergencyCalls(t *testing.T) {
+	b := newBox(t, func(_ *box, o *Options) {
+		o.Emergency = func(number string) bool { return number == "+493055510" }
+	}).run()
+	b.e.Refuse("teams", time.Now().Add(time.Minute), "LAN lost")
+	b.invite(b.inbound(""), sdpText(1))
+	b.leg()
+}
+
+// TestC74C75Reinvites: also what an offerless one of ours (C-70) and a forgotten
+// dialog (C-78) come to.
 func TestC74C75Reinvites(t *testing.T) {
 	b := newBox(t).run()
 	in := b.inbound("")
@@ -481,5 +496,204 @@ func TestPanicCostsOneCall(t *testing.T) {
 	gone(t, l2)
 	if n := b.e.Status()[0].Panics; n != 1 {
 		t.Errorf("%d panics", n)
+	}
+}
+
+// TestGlareLeavesTheTurnToThePeer: while we wait to repeat an offer that got
+// 491, the peer's own is taken (RFC 3261 §14.1); ours follows, with a version of
+// the description above all that were sent (RFC 3264 §8).
+func TestGlareLeavesTheTurnToThePeer(t *testing.T) {
+	b := newBox(t)
+	b.e.times.t1 = 2 * time.Second
+	b.run()
+	c, l := b.answered(b.inbound(""))
+	g := l.(*leg)
+	g.post(func() { g.calling = &outgoing{} }) // who called waits longer: 8 s at this T1
+	l.Send(call.Update{Offer: describe(t, 10)})
+	out := b.tp[0].until("INVITE ")
+	c.request("INVITE", sdpText(7))
+	b.tp[0].expect("SIP/2.0 491")
+	out.reply("491 Request Pending")
+	b.tp[0].expect("ACK ")
+	c.request("INVITE", sdpText(8))
+	b.tp[0].expect("SIP/2.0 100")
+	want[call.Update](t, l)
+	l.Send(call.Answer{Description: describe(t, 11)})
+	ok := b.tp[0].until("SIP/2.0 200")
+	if !strings.Contains(bodyOf(ok.text), "o=- 7 11 ") {
+		t.Error(ok.text)
+	}
+	c.request("ACK", "")
+	acknowledged(t, l)
+	g.post(func() { g.repeat(g.reOut) }) // the wait is over
+	again := b.tp[0].expect("INVITE ")
+	if !strings.Contains(bodyOf(again.text), "o=- 7 12 ") {
+		t.Error(again.text)
+	}
+	again.reply("200 OK", teamsContact, sdpText(9))
+	b.tp[0].expect("ACK ")
+	want[call.Answer](t, l)
+	l.Send(call.Update{Offer: describe(t, 12)})
+	if next := b.tp[0].expect("INVITE "); !strings.Contains(bodyOf(next.text), "o=- 7 13 ") {
+		t.Error(next.text)
+	}
+}
+
+// TestCancelledReinviteMakesWay: an offer of ours that waited for the peer's goes
+// out when the peer takes its own back.
+func TestCancelledReinviteMakesWay(t *testing.T) {
+	b := newBox(t).run()
+	c, l := b.answered(b.inbound(""))
+	branch := c.request("INVITE", sdpText(3))
+	b.tp[0].until("SIP/2.0 100")
+	want[call.Update](t, l)
+	l.Send(call.Update{Offer: describe(t, 10)})
+	b.tp[0].none(50 * time.Millisecond)
+	c.raw("CANCEL", branch, "")
+	b.tp[0].until("INVITE ")
+}
+
+// TestReinviteThatIsNeverAnswered: a 100 stops Timer B, yet neither the call nor
+// the transaction may wait for ever.
+func TestReinviteThatIsNeverAnswered(t *testing.T) {
+	t.Parallel()
+	for name, hangUp := range map[string]bool{"in the call": false, "after BYE": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t)
+			b.e.times.t1 = 10 * time.Millisecond
+			b.run()
+			_, l := b.answered(b.inbound(""))
+			l.Send(call.Update{Offer: describe(t, 10)})
+			b.tp[0].until("INVITE ").reply("100 Trying")
+			if hangUp {
+				l.Send(call.Release{Cause: call.NormalClearing})
+			}
+			r := gone(t, l)
+			if !hangUp && !r.Cause.Is(call.RecoveryOnTimer) {
+				t.Errorf("%+v", r)
+			}
+			b.tp[0].until("BYE ").reply("200 OK")
+			eventually(t, "no leg left", func() bool { return b.e.Status()[0].Legs == 0 })
+		})
+	}
+}
+
+// TestPanicTellsThePeer: whoever called hears that the call is over.
+func TestPanicTellsThePeer(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	in := b.inbound("")
+	b.invite(in, sdpText(1))
+	ringing, _ := b.leg()
+	ringing.(*leg).post(func() { panic("test") })
+	b.tp[0].until("SIP/2.0 503")
+	gone(t, ringing)
+	_, l := b.answered(in)
+	l.(*leg).post(func() { panic("test") })
+	gone(t, l)
+	b.tp[0].until("BYE ").reply("200 OK")
+}
+
+// TestRequestToALegThatEnds: what reaches a leg too late, or is lost in a queue
+// that overflows, is answered all the same and leaves no transaction.
+func TestRequestToALegThatEnds(t *testing.T) {
+	b := newBox(t).run()
+	c, l := b.answered(b.inbound(""))
+	g := l.(*leg)
+	blocked, block := make(chan struct{}), make(chan struct{})
+	g.post(func() { close(blocked); <-block })
+	<-blocked
+	for g.post(func() {}) {
+	}
+	c.request("OPTIONS", "")
+	b.tp[0].expect("SIP/2.0 500")
+	close(block)
+	gone(t, l)
+	b.tp[0].until("BYE ").reply("200 OK")
+	<-g.parted
+	b.e.trunks[0].enter(g, legKey(c.id, c.their)) // it was found just before
+	c.request("BYE", "")
+	b.tp[0].until("SIP/2.0 481")
+	eventually(t, "no transaction left", func() bool {
+		tr := b.e.trunks[0]
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return len(tr.servers) <= 1 // the INVITE's, until Timer L
+	})
+}
+
+// TestCallerWhoseConnectionIsLost: a CANCEL still finds the INVITE although a 180
+// could not be sent; an answer that cannot be sent ends the call at once instead
+// of leaving the called party with silence until the ACK is given up.
+func TestCallerWhoseConnectionIsLost(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	lose := func(in got, l call.Leg) {
+		in.c.Close()
+		eventually(t, "connection lost", func() bool {
+			dead := make(chan bool)
+			l.(*leg).post(func() { dead <- !l.(*leg).invite.l.alive() })
+			return <-dead
+		})
+		l.Send(call.Progress{Ringing: true})
+	}
+	in := b.inbound("")
+	b.invite(in, sdpText(1))
+	l, _ := b.leg()
+	lose(in, l)
+	l.Send(call.Answer{Description: describe(t, 2)})
+	if r := gone(t, l); !r.Cause.Is(call.NetworkOutOfOrder) {
+		t.Errorf("%+v", r)
+	}
+
+	in = b.inbound("")
+	c := b.invite(in, sdpText(1))
+	invite := b.tp[0].until("SIP/2.0 100")
+	for get(invite.text, "Call-ID") != c.id {
+		invite = b.tp[0].until("SIP/2.0 100")
+	}
+	l, _ = b.leg()
+	lose(in, l)
+	c.g = b.inbound("")
+	_, branch, _ := strings.Cut(get(invite.text, "Via"), "branch=")
+	branch, _, _ = strings.Cut(branch, ";")
+	c.raw("CANCEL", branch, "")
+	b.tp[0].until("SIP/2.0 200")
+	if r := gone(t, l); !r.Cause.Is(call.OriginatorCancelled) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestLoopsEnd: a call that comes round through others loses a hop each time
+// (RFC 3261 §8.1.1.6, RFC 5393): without that it would take every leg we have.
+func TestLoopsEnd(t *testing.T) {
+	b := newBox(t).run()
+	b.up()
+	in := b.inbound("")
+	b.invite(in, sdpText(1))
+	_, s := b.leg()
+	if s.MaxForwards != 68 {
+		t.Errorf("Max-Forwards %d", s.MaxForwards)
+	}
+	for received, sent := range map[int]string{0: "70", 68: "67", 2: "1", 200: "70"} {
+		l, err := b.e.Dial(t.Context(), call.Target{Kind: call.ToTrunk, Name: "teams", Number: "+4915550123"},
+			call.Setup{Offer: describe(t, 1), MaxForwards: received})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := get(b.tp[0].until("INVITE ").text, "Max-Forwards"); got != sent {
+			t.Errorf("%d becomes %s, want %s", received, got, sent)
+		}
+		l.Send(call.Release{})
+		gone(t, l)
+	}
+	l, err := b.e.Dial(t.Context(), call.Target{Kind: call.ToTrunk, Name: "teams", Number: "+4915550123"},
+		call.Setup{Offer: describe(t, 1), MaxForwards: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := gone(t, l); r.Cause.Status != 483 {
+		t.Errorf("%+v", r)
 	}
 }

@@ -1,9 +1,9 @@
 package sip
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -36,6 +36,7 @@ type leg struct {
 	inbox    []func()
 	overflow bool
 	halting  bool
+	ended    bool // nobody reads the inbox any more
 
 	// Owned by the goroutine from here on.
 	out    []call.Event
@@ -53,6 +54,10 @@ type leg struct {
 	reIn    *serverTx // re-INVITE of the peer that the call has not answered
 	reOut   *reinvite // ours
 	waiting []call.Update
+	given   uint64 // version of the description that describe was given last
+	version uint64 // and the one that it wrote
+	seeking bool   // a way to the peer is being opened
+	unsent  []unsent
 
 	calling *outgoing // outgoing leg: its attempts
 }
@@ -92,9 +97,12 @@ func (g *leg) start(first func()) bool {
 		defer close(g.parted)
 		g.run()
 		t.drop(g)
-		// What was posted before the leg could not be found any more: requests
-		// get their 481.
-		work, _ := g.take()
+		// What was posted before: requests get their 481.
+		g.mu.Lock()
+		g.ended = true
+		work := g.inbox
+		g.inbox = nil
+		g.mu.Unlock()
 		for _, f := range work {
 			g.do(f)
 		}
@@ -112,19 +120,27 @@ func (g *leg) Events() <-chan call.Event { return g.events }
 // which takes a peer or a call gone mad, releases itself.
 func (g *leg) Send(e call.Event) { g.post(func() { g.command(e) }) }
 
-// post queues a function for the leg's goroutine. It never blocks.
-func (g *leg) post(f func()) {
+// post queues a function for the leg's goroutine. It never blocks. False says
+// that f will not run: the leg has ended, or its queue is full.
+func (g *leg) post(f func()) bool {
 	g.mu.Lock()
-	if len(g.inbox) < maxInbox {
+	ok := !g.ended && len(g.inbox) < maxInbox
+	if ok {
 		g.inbox = append(g.inbox, f)
-	} else {
-		g.overflow = true
 	}
+	g.overflow = g.overflow || !ok
 	g.mu.Unlock()
 	select {
 	case g.wake <- struct{}{}:
 	default:
 	}
+	return ok
+}
+
+func (g *leg) finished() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ended
 }
 
 func (g *leg) take() (work []func(), overflow bool) {
@@ -164,23 +180,30 @@ func (g *leg) run() {
 				g.hangUp(call.Congestion42.With("queue of %s is full", g.name))
 			}
 		case <-g.halt:
-			g.do(func() { g.hangUp(call.TemporaryFailure.With("shutting down")) })
+			g.do(g.shut)
 			g.flush()
+			g.part()
 			return
 		}
 	}
 }
 
-// do runs one piece of work. A panic in it costs this call, not the others.
+// do runs one piece of work. A panic in it costs this call, not the others; the
+// peer is told, unless just that panics too.
 func (g *leg) do(f func()) {
-	defer func() {
-		if r := recover(); r != nil {
-			g.t.counters.panics.Add(1)
-			g.log.Error("panic in a leg", "panic", r)
-			g.release(call.TemporaryFailure, "internal error")
-		}
-	}()
+	defer g.survive(func() {
+		defer g.survive(func() { g.release(call.TemporaryFailure, "internal error") })
+		g.hangUp(call.TemporaryFailure.With("internal error"))
+	})
 	f()
+}
+
+func (g *leg) survive(then func()) {
+	if r := recover(); r != nil {
+		g.t.counters.panics.Add(1)
+		g.log.Error("panic in a leg", "panic", r, "stack", string(debug.Stack()))
+		then()
+	}
 }
 
 func (g *leg) delivered(e call.Event) {
@@ -204,6 +227,32 @@ func (g *leg) flush() {
 	if !g.closed {
 		close(g.events)
 		g.closed = true
+	}
+}
+
+// shut ends the leg with the box. It does not wait for an ACK: better an early
+// BYE than none.
+func (g *leg) shut() {
+	g.hangUp(call.TemporaryFailure.With("shutting down"))
+	if c := g.byeCause; c != nil {
+		g.byeCause = nil
+		g.stopAck()
+		g.bye(g.d, *c)
+	}
+}
+
+// part gives a goodbye that has no connection yet the time to get one.
+func (g *leg) part() {
+	for grace := time.After(g.t.e.times.connect); g.seeking; {
+		select {
+		case <-g.wake:
+			work, _ := g.take()
+			for _, f := range work {
+				g.do(f)
+			}
+		case <-grace:
+			return
+		}
 	}
 }
 
@@ -231,7 +280,7 @@ func (g *leg) release(c call.Cause, reason string) {
 	g.over = true
 	g.waiting = nil
 	g.stopRinging()
-	g.log.Info("leg released", "cause", c.String(), "reason", reason)
+	g.log.Debug("leg released", "cause", c.String(), "reason", reason)
 }
 
 // after runs f in the leg's goroutine after d, unless stopped before.
@@ -313,17 +362,7 @@ func (g *leg) bye(d *dialog, c call.Cause) {
 	g.inDialog(d, func(f flow) {
 		f.target = target
 		g.request(req, f, func(*message) {}, func(error) {})
-	})
-}
-
-// inDialog finds a way for a request and sends it in the leg's goroutine.
-func (g *leg) inDialog(d *dialog, send func(flow)) {
-	f, err := g.t.flow(context.Background(), d)
-	if err != nil {
-		g.log.Warn("no way to the peer", "error", err)
-		return
-	}
-	send(f)
+	}, nil)
 }
 
 // onRequest is a request in the dialog.

@@ -90,8 +90,10 @@ func (l *link) write(b []byte, to netip.AddrPort) error {
 func (l *link) readStream() {
 	defer l.close()
 	buf := make([]byte, 0, 4<<10)
+	var next framer
+	var begun time.Time // of a message that is not whole yet
 	for {
-		n, m, f := frame(buf)
+		n, m, f := next.next(buf)
 		switch {
 		case f != nil && f.close:
 			l.t.fault(l, l.remote, m, f)
@@ -99,6 +101,7 @@ func (l *link) readStream() {
 		case m != nil:
 			l.t.receive(l, l.remote, m, f)
 			buf = append(buf[:0], buf[n:]...)
+			begun = time.Time{}
 			continue
 		case n > 0:
 			if n >= 4 && l.write(crlf, l.remote) != nil { // ping, RFC 5626 §3.5.1
@@ -110,7 +113,18 @@ func (l *link) readStream() {
 		if len(buf) == cap(buf) {
 			buf = append(make([]byte, 0, min(2*cap(buf), maxHead+maxBody+8)), buf...)
 		}
-		if err := l.stream.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+		deadline := time.Now().Add(idleTimeout)
+		switch {
+		case len(buf) == 0:
+			begun = time.Time{}
+		case begun.IsZero():
+			begun = time.Now()
+			fallthrough
+		default:
+			// As long as a transaction would wait for it.
+			deadline = begun.Add(64 * l.t.e.times.t1)
+		}
+		if err := l.stream.SetReadDeadline(deadline); err != nil {
 			return
 		}
 		k, err := l.stream.Read(buf[len(buf):cap(buf)])
@@ -282,90 +296,4 @@ func (t *trunk) open(c net.Conn, remote netip.AddrPort, ours bool) (*link, error
 		t.forget(l)
 	})
 	return l, nil
-}
-
-// listen opens the trunk's own socket.
-func (t *trunk) listen(ctx context.Context) error {
-	lc := net.ListenConfig{Control: t.e.opt.Control}
-	if t.transport == "UDP" {
-		pc, err := lc.ListenPacket(ctx, "udp", t.bind.String())
-		if err != nil {
-			return fmt.Errorf("trunk %s: listen on %s: %w", t.name, t.bind, err)
-		}
-		t.udp = &link{t: t, packet: pc, born: time.Now(), dead: make(chan struct{})}
-		t.setLocal(addrPort(pc.LocalAddr()))
-		return nil
-	}
-	ln, err := lc.Listen(ctx, "tcp", t.bind.String())
-	if err != nil {
-		return fmt.Errorf("trunk %s: listen on %s: %w", t.name, t.bind, err)
-	}
-	if wrap := t.e.opt.Listener; wrap != nil {
-		ln = wrap(ln)
-	}
-	t.listener = ln
-	t.setLocal(addrPort(ln.Addr()))
-	return nil
-}
-
-const (
-	maxInbound       = 512 // connections; Microsoft opens two for each of its proxies (C-17)
-	handshakeTimeout = 10 * time.Second
-)
-
-// accept serves the listener until it is closed. Sources out of the allowed
-// ranges are closed before they may say anything (C-18).
-func (t *trunk) accept(ctx context.Context) {
-	var inbound atomic.Int32
-	for {
-		c, err := t.listener.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			// Out of descriptors, or a peer that was gone before we looked.
-			t.log.Warn("accept", "error", err)
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-ctx.Done():
-				return
-			}
-			continue
-		}
-		remote := addrPort(c.RemoteAddr())
-		if !t.trusted(remote.Addr()) || inbound.Load() >= maxInbound {
-			t.counters.untrusted.Add(1)
-			_ = c.Close()
-			continue
-		}
-		inbound.Add(1)
-		t.wg.Go(func() {
-			defer inbound.Add(-1)
-			t.serve(ctx, c, remote)
-		})
-	}
-}
-
-// serve runs one connection that a peer opened.
-func (t *trunk) serve(ctx context.Context, c net.Conn, remote netip.AddrPort) {
-	if t.id != nil {
-		tc := tls.Server(c, t.id.server())
-		limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
-		err := tc.HandshakeContext(limited)
-		cancel()
-		if err != nil {
-			_ = c.Close()
-			t.counters.handshakes.Add(1)
-			t.log.Warn("TLS refused", "remote", remote, "error", err)
-			return
-		}
-		c = tc
-	}
-	l := &link{t: t, stream: c, remote: remote, born: time.Now(), dead: make(chan struct{})}
-	if !t.adopt(l) {
-		_ = c.Close()
-		return
-	}
-	l.readStream()
-	t.forget(l)
 }

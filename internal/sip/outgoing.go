@@ -16,6 +16,7 @@ type request = sipgo.Request
 // outgoing is the part of a leg that calls: attempts at one peer after another.
 type outgoing struct {
 	number string
+	hops   int // Max-Forwards
 	party  call.Party
 	offer  []byte
 	try    []*peer
@@ -56,8 +57,11 @@ func (t *trunk) newCall(to call.Target, s call.Setup) (*leg, error) {
 		return nil, errors.New("no offer")
 	}
 	g := newLeg(t)
-	g.calling = &outgoing{number: to.Number, party: s.Calling, offer: s.Offer.Marshal(), try: t.order(),
+	g.calling = &outgoing{number: to.Number, hops: defaultForwards, party: s.Calling, offer: s.Offer.Marshal(), try: t.order(),
 		cause: call.NetworkOutOfOrder.With("no peer of %s was reached", t.name)}
+	if n := s.MaxForwards; n != 0 {
+		g.calling.hops = min(n-1, defaultForwards)
+	}
 	if !g.start(g.begin) {
 		return nil, errClosed
 	}
@@ -66,6 +70,10 @@ func (t *trunk) newCall(to call.Target, s call.Setup) (*leg, error) {
 
 func (g *leg) begin() {
 	o := g.calling
+	if o.hops <= 0 {
+		g.release(call.Cause{Q850: q850[483], Status: 483, Text: "no hops left: the call goes in circles"}, "")
+		return
+	}
 	// Microsoft finds users by E.164 alone (C-51).
 	if o.number == "" || g.t.teams && !isE164(o.number) {
 		g.release(call.AddressIncomplete.With("%q is no number for this trunk", clip(o.number)), "")
@@ -134,6 +142,7 @@ func (g *leg) call(p *peer, f flow) {
 		{"Accept", acceptBody},
 	}
 	req := t.newRequest("INVITE", a.target, a.cseq, append(fields, extra...), "application/sdp", o.offer)
+	*req.MaxForwards() = sipgo.MaxForwardsHeader(o.hops)
 	a.via = branchOf(req)
 	a.flow.target = a.target
 	t.enter(g, legKey(a.callID, a.tag))
@@ -285,7 +294,7 @@ func (a *attempt) onSuccess(m *message) {
 	}
 	e := call.Answer{Description: desc}
 	if g.t.teams {
-		// Only now it is known where the user is (facts §6.4 row j): the offer
+		// Only now it is known where the user is (C-133): the offer
 		// guessed. A 200 that does not say is taken for external, with an alarm (C-137).
 		if e.Teams = m.teamsHeaders(); e.Teams != nil && e.Teams.UserLocation != "" || g.t.live.Load().bypass {
 			p := g.t.realm(e.Teams, g.log)
@@ -306,7 +315,7 @@ func (g *leg) acknowledge(d *dialog, cseq uint32) func() {
 			if err := f.WriteMsg(req); err != nil {
 				g.log.Warn("ACK not sent", "error", err)
 			}
-		})
+		}, nil)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"localloop/internal/call"
 )
 
+// Its end is a busy that carriers take for congestion, C-60.
 func TestC50C51C67C68OutgoingInvite(t *testing.T) {
 	b := newBox(t).run()
 	l, inv := b.dialled()
@@ -51,6 +52,7 @@ func TestC51NumbersThatMicrosoftCannotFind(t *testing.T) {
 	}
 }
 
+// TestWithheldNumberIsAssertedToMicrosoftOnly is C-43 for calls of ours.
 func TestWithheldNumberIsAssertedToMicrosoftOnly(t *testing.T) {
 	b := newBox(t).run()
 	_, err := b.e.Dial(t.Context(), call.Target{Name: "teams", Number: "+4915550123"},
@@ -363,7 +365,7 @@ func TestDialBeforeRun(t *testing.T) {
 	}
 }
 
-// The offer guessed that the user is in the building; the 200 knows (C-116).
+// The offer guessed that the user is in the building; the 200 knows (C-133, C-135).
 func TestAnswerTellsWhereTheUserIs(t *testing.T) {
 	for _, c := range []struct{ header, realm string }{
 		{"X-MS-UserLocation: external", "wan"}, {"X-MS-UserLocation: Internal", "lan"}, {"X-NONE: 1", "wan"},
@@ -377,4 +379,30 @@ func TestAnswerTellsWhereTheUserIs(t *testing.T) {
 			t.Errorf("%s: profile %+v, want realm %q", c.header, a.Profile, c.realm)
 		}
 	}
+}
+
+// TestReleaseDoesNotWaitForAConnection: the owner of a call hears of its end at
+// once, however long the way to the peer takes to open; the BYE follows.
+func TestReleaseDoesNotWaitForAConnection(t *testing.T) {
+	b := newBox(t)
+	b.e.times.connect = liveness
+	b.run()
+	_, l := b.answered(b.inbound(""))
+	acknowledged(t, l)
+	// Nobody gets a connection: all are being opened, and the old ones are gone.
+	for _, p := range b.e.trunks[0].peers {
+		p.opening <- struct{}{}
+		if f, ok := p.standing(); ok {
+			f.close()
+		}
+	}
+	l.Send(call.Update{Offer: describe(t, 10)})
+	l.Send(call.Release{Cause: call.NormalClearing})
+	gone(t, l)
+	for _, p := range b.e.trunks[0].peers {
+		<-p.opening
+	}
+	// In the order in which they were wanted.
+	b.tp[0].until("INVITE ").reply("487 Request Terminated")
+	b.tp[0].until("BYE ").reply("200 OK")
 }

@@ -141,16 +141,25 @@ func (p *peer) flow(ctx context.Context) (flow, error) {
 	case <-ctx.Done():
 		return flow{}, fmt.Errorf("connect to %s: %w", p.host, ctx.Err())
 	}
+	if f, ok := p.standing(); ok {
+		return f, nil
+	}
+	l, err := p.connect(ctx)
+	if err != nil {
+		return flow{}, err
+	}
+	return flow{link: l, to: l.remote}, nil
+}
+
+// standing is our connection to the peer if there is one.
+func (p *peer) standing() (flow, bool) {
 	p.mu.Lock()
 	l := p.current
 	p.mu.Unlock()
 	if l == nil || !l.alive() || l.retired.Load() {
-		var err error
-		if l, err = p.connect(ctx); err != nil {
-			return flow{}, err
-		}
+		return flow{}, false
 	}
-	return flow{link: l, to: l.remote}, nil
+	return flow{link: l, to: l.remote}, true
 }
 
 func (p *peer) connect(ctx context.Context) (*link, error) {

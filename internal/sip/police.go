@@ -93,6 +93,12 @@ func (m *message) policeIdentity() *fault {
 	if m.to, err = parseAddress(m.get("to")); err != nil {
 		return m.reject(400, "malformed To")
 	}
+	// Our keys are joined with NUL, and nobody needs one there.
+	for _, s := range []string{m.callID, m.from.tag(), m.to.tag(), m.target, m.vias[0].text()} {
+		if strings.IndexByte(s, 0) >= 0 {
+			return m.reject(400, "NUL in what identifies a dialog")
+		}
+	}
 	if m.from.tag() == "" {
 		return m.reject(400, "From without tag")
 	}

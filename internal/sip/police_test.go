@@ -386,3 +386,40 @@ func FuzzHeaders(f *testing.F) {
 		_, _ = sdpBody("multipart/mixed; boundary=x", []byte(s))
 	})
 }
+
+// BenchmarkTrickle reads a large message that comes a byte at a time: the work
+// must not grow with its square.
+func BenchmarkTrickle(b *testing.B) {
+	head := "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP a;branch=z9hG4bKx\r\n" +
+		strings.Repeat("X-Long: "+strings.Repeat("x", 400)+"\r\n", 70) + "Content-Length: 60000\r\n\r\n"
+	text := []byte(head + strings.Repeat("b", 60000))
+	for b.Loop() {
+		var f framer
+		for i := range text {
+			n, m, fl := f.next(text[:i+1])
+			if fl != nil || n > 0 && i != len(text)-1 {
+				b.Fatal(n, m, fl)
+			}
+		}
+	}
+}
+
+// TestFramerAgreesWithFrame: what is left out while bytes are missing changes
+// nothing in what is found.
+func TestFramerAgreesWithFrame(t *testing.T) {
+	for _, s := range seeds(t) {
+		var f framer
+		text := append(bytes.Clone(s), "\r\n\r\nOPTIONS sip:a@b SIP/2.0\r\n\r\n"...)
+		for i := range text {
+			b := text[:i+1]
+			n, m, fault := frame(b)
+			n2, m2, fault2 := f.next(b)
+			if n != n2 || (m == nil) != (m2 == nil) || (fault == nil) != (fault2 == nil) {
+				t.Fatalf("%q: %d %v %v, framer %d %v %v", b, n, m, fault, n2, m2, fault2)
+			}
+			if n > 0 || fault != nil {
+				break
+			}
+		}
+	}
+}

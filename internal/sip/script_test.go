@@ -678,6 +678,16 @@ func (c *caller) finish(b *box) {
 	c.request("ACK", "")
 }
 
+// acknowledged waits until the leg has seen the ACK for its last 2xx.
+func acknowledged(t testing.TB, l call.Leg) {
+	t.Helper()
+	eventually(t, "acknowledged", func() bool {
+		none := make(chan bool)
+		l.(*leg).post(func() { none <- l.(*leg).ack == nil })
+		return <-none
+	})
+}
+
 // up waits until the first proxy is known to answer: it comes first from then on.
 func (b *box) up() {
 	b.t.Helper()

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/tls"
@@ -30,42 +31,57 @@ type material struct {
 	roots *x509.CertPool // nil: the system's
 }
 
-// load reads the files and, if they are good, makes them current. alarms are
-// things that will not work with Microsoft but leave the trunk usable in a
-// laboratory (C-10, C-11, C-12).
-func (id *identity) load(fqdn string) (alarms []string, err error) {
+// load reads the files and, if they are good, makes them current.
+func (id *identity) load() error {
 	m := &material{}
 	if id.files.Certificate != "" {
 		cert, err := tls.LoadX509KeyPair(id.files.Certificate, id.files.Key)
 		if err != nil {
-			return nil, fmt.Errorf("read certificate %s: %w", id.files.Certificate, err)
+			return fmt.Errorf("read certificate %s: %w", id.files.Certificate, err)
 		}
 		if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
-			return nil, fmt.Errorf("read certificate %s: %w", id.files.Certificate, err)
+			return fmt.Errorf("read certificate %s: %w", id.files.Certificate, err)
 		}
 		m.cert = &cert
-		alarms = id.audit(&cert, fqdn)
 	} else if id.teams {
-		return nil, errors.New("no certificate configured")
+		return errors.New("no certificate configured")
 	}
 	if id.files.Roots != "" {
 		pem, err := os.ReadFile(id.files.Roots)
 		if err != nil {
-			return nil, fmt.Errorf("read roots: %w", err)
+			return fmt.Errorf("read roots: %w", err)
 		}
 		m.roots = x509.NewCertPool()
 		if !m.roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read roots %s: no certificate in it", id.files.Roots)
+			return fmt.Errorf("read roots %s: no certificate in it", id.files.Roots)
 		}
 	}
 	id.state.Store(m)
-	return alarms, nil
+	return nil
+}
+
+// alarms are things about our certificate that will not work, or soon will not,
+// but leave the trunk usable in a laboratory (C-10, C-11, C-12). They depend on
+// the time of day.
+func (id *identity) alarms(fqdn string) []string {
+	if m := id.state.Load(); m != nil && m.cert != nil {
+		return id.audit(m.cert, fqdn)
+	}
+	return nil
 }
 
 func (id *identity) audit(cert *tls.Certificate, fqdn string) (alarms []string) {
 	leaf := cert.Leaf
+	switch left := leaf.NotAfter.Sub(id.now()); {
+	case left <= 0:
+		alarms = append(alarms, "certificate has ended on "+leaf.NotAfter.UTC().Format(time.DateTime))
+	case id.now().Before(leaf.NotBefore):
+		alarms = append(alarms, "certificate is not valid before "+leaf.NotBefore.UTC().Format(time.DateTime)+": is the clock right?")
+	case left < 30*24*time.Hour:
+		alarms = append(alarms, fmt.Sprintf("certificate ends in %d days", int(left.Hours()/24)))
+	}
 	if !id.teams {
-		return nil
+		return alarms
 	}
 	switch leaf.PublicKey.(type) {
 	case *rsa.PublicKey:
@@ -74,16 +90,14 @@ func (id *identity) audit(cert *tls.Certificate, fqdn string) (alarms []string) 
 	default:
 		alarms = append(alarms, "certificate has no RSA key")
 	}
-	if leaf.CheckSignatureFrom(leaf) == nil {
+	// CheckSignatureFrom would ask whether it may sign others, too.
+	if bytes.Equal(leaf.RawIssuer, leaf.RawSubject) && leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature) == nil {
 		alarms = append(alarms, "certificate is self-signed: Microsoft never accepts that")
 	} else if len(cert.Certificate) < 2 {
 		alarms = append(alarms, "certificate file holds no intermediate: Microsoft closes silently when the chain is incomplete")
 	}
 	if err := leaf.VerifyHostname(fqdn); err != nil {
 		alarms = append(alarms, fmt.Sprintf("certificate does not cover %s", fqdn))
-	}
-	if left := leaf.NotAfter.Sub(id.now()); left < 30*24*time.Hour {
-		alarms = append(alarms, fmt.Sprintf("certificate ends in %d days", int(left.Hours()/24)))
 	}
 	return alarms
 }

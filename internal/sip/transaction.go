@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,12 +30,13 @@ type serverTx struct {
 }
 
 // serverKey identifies the transaction that a request belongs to, RFC 3261
-// §17.2.3. Without the cookie the rules of RFC 2543 apply.
+// §17.2.3. Without the cookie the rules of RFC 2543 apply. No part holds NUL: see
+// policeIdentity.
 func serverKey(m *message, method string) string {
 	v := m.vias[0]
 	b := v.branch()
 	if !strings.HasPrefix(b, cookie) {
-		return strings.Join([]string{m.callID, m.from.tag(), m.target, v.text(), method}, "\x00")
+		return strings.Join([]string{m.callID, m.from.tag(), m.target, v.text(), strconv.FormatUint(uint64(m.cseq), 10), method}, "\x00")
 	}
 	return strings.Join([]string{b, v.sentBy(), method}, "\x00")
 }
@@ -226,6 +228,11 @@ func (s *serverTx) respond(status int, tag string, extra []field, contentType st
 	}
 	if status >= 200 {
 		s.final.Store(int32(status))
+	}
+	if status < 200 && !s.l.alive() {
+		// The failure would end the transaction, and a CANCEL that comes on
+		// another connection would not find it.
+		return
 	}
 	r := s.t.response(s.m, s.src, status, tag, extra, contentType, body)
 	if err := s.tx.Respond(r); err != nil && !errors.Is(err, sipgo.ErrTransactionTerminated) {

@@ -2,7 +2,6 @@ package sip
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -55,9 +54,10 @@ type trunk struct {
 	legs     map[string]*leg // by Call-ID and local tag
 	all      map[*leg]struct{}
 	links    map[*link]struct{}
+	inbound  int                // connections that peers opened, handshakes included
+	sources  map[netip.Addr]int // the same by address
 	refuseTo time.Time
 	refusal  string
-	alarms   []string
 	sequence uint64 // of leg names
 }
 
@@ -71,6 +71,7 @@ func newTrunk(e *Endpoint, name string) *trunk {
 		e: e, name: name, log: log, sipgoLog: sipgoLogger(log), quiet: rate.NewLimiter(10, 50),
 		servers: make(map[string]*serverTx), clients: make(map[string]*clientTx),
 		legs: make(map[string]*leg), all: make(map[*leg]struct{}), links: make(map[*link]struct{}),
+		sources: make(map[netip.Addr]int),
 	}
 }
 
@@ -127,20 +128,40 @@ func (t *trunk) loadTLS() error {
 	if t.id == nil {
 		return nil
 	}
+	if err := t.id.load(); err != nil {
+		return fmt.Errorf("trunk %s: %w", t.name, err)
+	}
+	t.logAlarms()
+	return nil
+}
+
+// alarms is what is wrong with our certificate now.
+func (t *trunk) alarms() []string {
+	if t.id == nil {
+		return nil
+	}
 	t.mu.Lock()
 	host := t.host
 	t.mu.Unlock()
-	alarms, err := t.id.load(host)
-	if err != nil {
-		return fmt.Errorf("trunk %s: %w", t.name, err)
-	}
-	for _, a := range alarms {
+	return t.id.alarms(host)
+}
+
+func (t *trunk) logAlarms() {
+	for _, a := range t.alarms() {
 		t.log.Error("certificate alarm", "alarm", a)
 	}
-	t.mu.Lock()
-	t.alarms = alarms
-	t.mu.Unlock()
-	return nil
+}
+
+// remind logs the alarms of a certificate that grows old each day (C-12).
+func (t *trunk) remind(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(24 * time.Hour):
+			t.logAlarms()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // run serves the trunk, whose socket is open, until ctx ends; then it hangs up
@@ -155,6 +176,9 @@ func (t *trunk) run(ctx context.Context) {
 	}
 	for _, p := range t.peers {
 		t.wg.Go(func() { p.watch(ctx) })
+	}
+	if t.id != nil {
+		t.wg.Go(func() { t.remind(ctx) })
 	}
 	<-ctx.Done()
 	t.shut()
@@ -197,6 +221,9 @@ func (t *trunk) shut() {
 	}
 	for _, l := range links {
 		l.close()
+	}
+	if t.udp != nil {
+		t.udp.close() // where run never took it up
 	}
 	t.wg.Wait()
 }
@@ -274,10 +301,21 @@ func (t *trunk) inDialog(s *serverTx, g *leg) {
 		s.respond(481, "", nil, "", nil)
 		return
 	}
-	g.post(func() { g.onRequest(s) })
+	switch {
+	case g.post(func() { g.onRequest(s) }):
+	case g.finished():
+		s.respond(481, g.localTag, nil, "", nil)
+	default:
+		s.respond(500, g.localTag, nil, "", nil)
+	}
 }
 
 const maxLegs = 1000
+
+// urgent reports an INVITE to an emergency number.
+func (t *trunk) urgent(m *message) bool {
+	return t.e.opt.Emergency != nil && t.e.opt.Emergency(m.called())
+}
 
 // onInvite opens an incoming leg.
 func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
@@ -291,7 +329,7 @@ func (t *trunk) onInvite(l *link, src netip.AddrPort, m *message) {
 		// The same INVITE by two ways, RFC 3261 §8.2.2.2.
 		t.stateless(l, src, m, 482)
 		return
-	case wait > 0 || full:
+	case (wait > 0 || full) && !t.urgent(m):
 		if full {
 			why, wait = "no room for another call", 5*time.Second
 		}
@@ -372,42 +410,4 @@ func (t *trunk) order() []*peer {
 		}
 	}
 	return append(up, down...)
-}
-
-// flow finds a way for a request in a dialog. A Teams dialog always goes over a
-// connection of ours to a proxy, never over one that Microsoft opened, never to
-// its Contact (C-13, C-42). On a plain trunk a connection of the peer's will do
-// (some carriers take no new one), and UDP goes to the route's address if that
-// is trusted.
-func (t *trunk) flow(ctx context.Context, d *dialog) (flow, error) {
-	target, _ := d.destination()
-	if !t.teams {
-		if u, err := parseURI(target); err == nil && t.transport == "UDP" {
-			if ip, err := netip.ParseAddr(u.host); err == nil && t.trusted(ip) {
-				port := u.port
-				if port == 0 {
-					port = 5060
-				}
-				return flow{link: t.udp, to: netip.AddrPortFrom(ip, uint16(port))}, nil
-			}
-		}
-		if d.last.link != nil && d.last.alive() {
-			return d.last, nil
-		}
-	}
-	var errs error
-	try := t.order()
-	if d.peer != nil {
-		try = append([]*peer{d.peer}, try...)
-	}
-	for _, p := range try {
-		c, cancel := context.WithTimeout(ctx, t.e.times.connect)
-		f, err := p.flow(c)
-		cancel()
-		if err == nil {
-			return f, nil
-		}
-		errs = errors.Join(errs, err)
-	}
-	return flow{}, errs
 }

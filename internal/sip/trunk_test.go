@@ -207,6 +207,7 @@ func TestPlainTrunkHealth(t *testing.T) {
 	eventually(t, "up again", func() bool { return b.e.Healthy("carrier") })
 }
 
+// TestHoldFormsOfCarriers: each form is a hold, C-69.
 func TestHoldFormsOfCarriers(t *testing.T) {
 	b, s := plain(t, "udp")
 	b.run()
@@ -219,12 +220,12 @@ func TestHoldFormsOfCarriers(t *testing.T) {
 		body string
 		hold bool
 	}{
-		{sdpText(2, "a=sendonly"), true}, {sdpText(3), false}, {sdpText(4, "a=inactive"), true}, {sdpText(5, "a=sendrecv"), false},
+		{sdpText(2, "a=sendonly"), false}, {sdpText(3), false}, {sdpText(4, "a=inactive"), true}, {sdpText(5, "a=sendrecv"), false},
 		{strings.ReplaceAll(sdpText(6), "c=IN IP4 192.0.2.10", "c=IN IP4 0.0.0.0"), true},
 	} {
 		c.request("INVITE", h.body)
 		if u := want[call.Update](t, l); u.Hold != h.hold {
-			t.Errorf("C-69 %d: %+v", i, u)
+			t.Errorf("C-69, C-71 %d: %+v", i, u)
 		}
 		l.Send(call.Answer{Description: describe(t, 3)})
 		s.until("SIP/2.0 200")
@@ -329,7 +330,7 @@ func (s *script) inStep(to net.Addr) {
 	s.t.Fatal("the box does not answer any more")
 }
 
-// TestTenThousandMalformedMessages: a call that runs is not harmed, nothing is
+// TestTenThousandMalformedMessages (C-151): a call that runs is not harmed, nothing is
 // left behind.
 func TestTenThousandMalformedMessages(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
@@ -504,4 +505,38 @@ func TestManyCallsAtOnce(t *testing.T) {
 		defer tr.mu.Unlock()
 		return len(tr.servers) == 0 && len(tr.legs) == 0
 	})
+}
+
+// TestKeysCannotBeForged: what joins the parts of our keys may stand in none.
+func TestKeysCannotBeForged(t *testing.T) {
+	b, s := plain(t, "udp")
+	b.run()
+	c := b.from(s)
+	c.request("INVITE", sdpText(1))
+	s.until("SIP/2.0 100")
+	b.leg()
+	// The key under which a merged INVITE is found, as a tag.
+	c.their = "\x00" + c.tag + "\x001"
+	c.request("BYE", "")
+	s.until("SIP/2.0 400")
+}
+
+// TestRequestsWithoutTheCookie: a peer of RFC 2543 sends the same Via each time;
+// CSeq tells its requests apart.
+func TestRequestsWithoutTheCookie(t *testing.T) {
+	b, s := plain(t, "udp")
+	b.run()
+	c := b.from(s)
+	c.request("INVITE", sdpText(1))
+	l, _ := b.leg()
+	l.Send(call.Answer{Description: describe(t, 2)})
+	c.their = tagOf(get(s.until("SIP/2.0 200").text, "To"))
+	c.request("ACK", "")
+	for _, digit := range "12" {
+		c.cseq++
+		c.raw("INFO", "1", "Signal="+string(digit)+"\r\n", "CONTENT-TYPE: application/dtmf-relay")
+		if d := want[call.Digit](t, l); d.Digit != byte(digit) {
+			t.Errorf("%c, want %c", d.Digit, digit)
+		}
+	}
 }

@@ -9,21 +9,27 @@ import (
 	sipgo "github.com/emiago/sipgo/sip"
 
 	"localloop/internal/call"
+	"localloop/internal/sdp"
 )
 
 // reinvite is an offer of ours in a running call.
 type reinvite struct {
-	offer []byte
+	offer *sdp.Description
 	cseq  uint32
 	acked func() // sends the ACK again; nil before the 2xx
+	rest  func() // stops the wait before it is repeated; nil while it is not waiting
 	done  bool
 }
+
+// open reports whether the peer has the offer before it: while we wait to
+// repeat one that it refused with 491, it has not.
+func (r *reinvite) open() bool { return r != nil && !r.done && r.rest == nil }
 
 // onReinvite is an offer of the peer in a running call. Session refreshes
 // (RFC 4028) come this way too and are obeyed like any other (C-48).
 func (g *leg) onReinvite(s *serverTx) {
 	switch {
-	case g.reOut != nil && !g.reOut.done:
+	case g.reOut.open():
 		s.respond(491, g.localTag, nil, "", nil) // glare, C-75
 		return
 	case g.reIn != nil, g.invite != nil && g.invite.final.Load() == 0:
@@ -69,7 +75,7 @@ func (g *leg) answerUpdate(e call.Answer) {
 		return
 	}
 	g.reIn = nil
-	body := e.Description.Marshal()
+	body := g.describe(e.Description)
 	s.respond(200, g.localTag, nil, "application/sdp", body)
 	g.await(s, body, len(s.m.body) == 0)
 }
@@ -114,32 +120,55 @@ func (g *leg) nextUpdate() {
 	}
 	u := g.waiting[0]
 	g.waiting = g.waiting[1:]
-	g.reOut = &reinvite{offer: u.Offer.Marshal()}
+	g.reOut = &reinvite{offer: u.Offer}
 	g.reinvite(g.reOut)
+}
+
+// describe writes a description of a running call. Its version is above what went
+// before (RFC 3264 §8) even if it was made earlier: an offer that is repeated after
+// the peer's own was answered.
+func (g *leg) describe(d *sdp.Description) []byte {
+	if d.Version != g.given || g.version == 0 {
+		g.version = max(g.version+1, d.Version)
+	}
+	g.given = d.Version
+	out := *d
+	out.Version = g.version
+	return out.Marshal()
 }
 
 func (g *leg) reinvite(r *reinvite) {
 	r.cseq = g.d.next()
-	req, target := g.d.request(g.t, "INVITE", r.cseq, nil, "application/sdp", r.offer)
-	sent := false
+	req, target := g.d.request(g.t, "INVITE", r.cseq, nil, "application/sdp", g.describe(r.offer))
 	g.inDialog(g.d, func(f flow) {
-		sent = true
 		f.target = target
-		answered := false
-		g.request(req, f, func(m *message) {
+		answered, late := false, false
+		tx := g.request(req, f, func(m *message) {
 			if m.status >= 200 {
 				answered = true
 				g.onUpdated(r, m)
 			}
 		}, func(err error) {
-			if !answered {
+			switch {
+			case answered:
+			case late:
+				g.updateLost(r, sipgo.ErrTransactionTimeout)
+			default:
 				g.updateLost(r, err)
 			}
 		})
-	})
-	if !sent {
-		g.updateLost(r, errClosed)
-	}
+		if tx == nil {
+			return
+		}
+		// A 100 has stopped Timer B, and neither the call nor the transaction
+		// may wait for ever. Nobody has to lift a phone for this answer.
+		g.after(64*g.t.e.times.t1, func() {
+			if !answered {
+				late = true
+				tx.Terminate()
+			}
+		})
+	}, func(err error) { g.updateLost(r, err) })
 }
 
 // onUpdated is the final response to our re-INVITE, RFC 3261 §14.1.
@@ -168,16 +197,9 @@ func (g *leg) onUpdated(r *reinvite, m *message) {
 		}
 		g.emit(e)
 	case m.status == 491:
-		g.after(g.glare(), func() {
-			switch {
-			case g.over || r.done:
-			case g.reIn != nil || g.ack != nil:
-				// The peer's offer is open now: ours follows it.
-				g.after(g.glare(), func() { g.retry(r) })
-			default:
-				g.reinvite(r)
-			}
-		})
+		// Meanwhile the peer's own offer may come: that is what the two waits
+		// of RFC 3261 §14.1 are for.
+		r.rest = g.after(g.glare(), func() { g.repeat(r) })
 		return
 	case m.status == 481 || m.status == 408:
 		// The peer knows nothing of the dialog any more (C-78).
@@ -194,14 +216,17 @@ func (g *leg) onUpdated(r *reinvite, m *message) {
 	g.nextUpdate()
 }
 
-func (g *leg) retry(r *reinvite) {
+// repeat sends an offer again that was refused with 491. Where the peer's is
+// open by now, ours follows it.
+func (g *leg) repeat(r *reinvite) {
 	switch {
-	case g.over || r.done:
+	case g.over || r.done || r.rest == nil:
 	case g.reIn != nil || g.ack != nil:
-		r.done = true
-		g.emit(call.Refuse{Cause: call.TemporaryFailure.With("the peer's offer is still open")})
-		g.nextUpdate()
+		r.rest()
+		r.rest = g.after(g.glare(), func() { g.repeat(r) })
 	default:
+		r.rest()
+		r.rest = nil
 		g.reinvite(r)
 	}
 }
@@ -280,5 +305,5 @@ func (g *leg) sendDigit(d call.Digit) {
 	g.inDialog(g.d, func(f flow) {
 		f.target = target
 		g.request(req, f, func(*message) {}, func(error) {})
-	})
+	}, nil)
 }

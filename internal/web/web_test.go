@@ -70,7 +70,7 @@ func TestPageShowsTheBoxAndEscapesWhatPeersSaid(t *testing.T) {
 
 func TestOtherHostsAreRefused(t *testing.T) {
 	for host, want := range map[string]int{
-		"localhost:8080": 200, "127.0.0.1": 200, "127.8.8.8:1": 200, "[::1]:8080": 200,
+		"localhost:8080": 200, "127.0.0.1": 200, "127.8.8.8:1": 200, "[::1]:8080": 200, "[::1]": 200,
 		"evil.example": 421, "192.0.2.1:8080": 421, "localhost.evil.example": 421, "": 421,
 	} {
 		if code, _ := get(t, sample(), "/status.json", host); code != want {

@@ -2,7 +2,6 @@ package analogtest
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -92,6 +91,7 @@ type Card struct {
 	out     outbox
 	trace   *tracer
 	log     []Command
+	alarms  [256]*int16 // values of those that are active
 }
 
 // Counters of a card since it was made.
@@ -330,12 +330,16 @@ func (c *Card) BootID() uint32 {
 	return c.boot
 }
 
-// Alarm reports a card alarm to the host (§6.5).
+// Alarm reports a card alarm to the host (§6.5). One that is active is told again
+// at the beginning of each session.
 func (c *Card) Alarm(id byte, active bool, value int16) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	body := binary.LittleEndian.AppendUint16([]byte{id, bit(active)}, uint16(value))
-	c.link.reliable(tAlarm, chCard, c.clock(), body)
+	c.alarms[id] = nil
+	if active {
+		c.alarms[id] = &value
+	}
+	c.link.reliable(tAlarm, chCard, c.clock(), alarmBody(id, active, value))
 }
 
 // Fault reports a fault of channel n and makes it known in its STATE: kind 1-5

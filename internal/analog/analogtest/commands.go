@@ -107,7 +107,7 @@ func parseTone(args []byte) (*player, bool) {
 	n := int(args[1])
 	repeat := -1
 	if args[0] != 0xFF {
-		if repeat = int(args[0]); repeat >= n || repeat%2 != 0 {
+		if repeat = int(args[0]); repeat >= n {
 			return nil, false
 		}
 	}

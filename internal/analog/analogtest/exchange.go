@@ -9,7 +9,7 @@ import (
 // Clearing says how an exchange tells the box that the other party has gone.
 type Clearing uint8
 
-// Ways to clear, facts of ITU-T Q.35 and of national practice.
+// Ways to clear, after ITU-T Q.35 and national practice.
 const (
 	ByBusyTone Clearing = iota
 	ByOpenLoop          // kewlstart: no battery for OpenLoop, then dial tone

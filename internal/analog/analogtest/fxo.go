@@ -59,7 +59,7 @@ func (p *fxoPort) failSafe() { p.release() }
 
 func (p *fxoPort) state() (hook, ring, rev, fault byte) {
 	fault = p.fault
-	if fault == 0 && p.dead >= 64 {
+	if fault == 0 && p.lost { // as BATTERY 0 says, so that BATTERY 1 will end it
 		fault = 16
 	}
 	off, _ := p.hook.settled(p.w.ms)

@@ -79,14 +79,17 @@ func (p *fxsPort) capabilities() uint32 {
 
 func (p *fxsPort) rest() {
 	p.restChannel()
-	p.ring, p.stored, p.sender, p.slotTo = nil, nil, nil, 0
+	p.stopRinging()
+	p.stored, p.sender, p.slotTo = nil, nil, 0
+	p.phone.lamp = false
 	p.feed, p.revertAt, p.meterIn = feedForward, 0, 0
 	p.timing, p.failsafe, p.pulses = defaultTiming, 0, 0
 }
 
 func (p *fxsPort) linkDown() {
 	p.stopRinging()
-	p.ring, p.stored, p.sender, p.tone, p.slotTo, p.meterIn = nil, nil, nil, nil, 0, 0
+	p.abortCallerID()
+	p.stored, p.tone, p.slotTo, p.meterIn = nil, nil, 0, 0
 	switch p.failsafe {
 	case 0:
 		// Reorder of the card's own, so that a lifted phone is not left in silence.
@@ -97,14 +100,6 @@ func (p *fxsPort) linkDown() {
 }
 
 func (p *fxsPort) failSafe() {}
-
-// linkBack ends what linkDown began when the same session goes on.
-func (p *fxsPort) linkBack() {
-	p.tone = nil
-	if p.failsafe == 1 {
-		p.feed = feedForward
-	}
-}
 
 func (p *fxsPort) state() (hook, ring, rev, fault byte) {
 	return bit(p.offHook), bit(p.ring != nil), bit(p.feed == feedReverse || p.feed == feedReverseOHT), p.fault
@@ -136,10 +131,8 @@ func (p *fxsPort) stepHook(closed bool) {
 	ms, t := p.w.ms, p.timing
 	if p.open() {
 		// No feed, no current, no knowledge: the times begin anew after it.
-		p.raw, p.rawSince = p.loop, ms
-		if p.loop {
-			p.loopAt = ms
-		}
+		p.raw, p.rawSince, p.loopAt, p.pulses = p.loop, ms, ms, 0
+		p.masked = false
 		return
 	}
 	if closed != p.raw {
@@ -169,6 +162,10 @@ func (p *fxsPort) stepHook(closed bool) {
 		}
 		if long > limit {
 			p.reported, p.offHook, p.pulses = true, false, 0
+			if p.sender != nil && p.sender.offHook {
+				p.abortCallerID()
+				p.event(evCIDDone, 1)
+			}
 			p.eventAt(p.loopAt, evOnHook)
 		}
 	case p.offHook && p.loop && p.pulses > 0 && long >= t.pulseGap:
@@ -201,7 +198,7 @@ func (p *fxsPort) lifted() {
 		p.stopRinging()
 	}
 	if p.sender != nil && !p.sender.offHook {
-		p.sender = nil
+		p.abortCallerID()
 		p.event(evCIDDone, 1)
 	}
 	p.slotTo, p.pulses = 0, 0
@@ -227,7 +224,7 @@ func (p *fxsPort) command(id byte, args []byte) byte {
 		p.stopRinging()
 		p.stored, p.slotTo = nil, 0
 		if p.sender != nil && !p.sender.offHook {
-			p.sender = nil
+			p.abortCallerID()
 		}
 	case cmdLinefeed:
 		if len(args) < 3 || args[0] > feedReverseOHT {
@@ -237,6 +234,10 @@ func (p *fxsPort) command(id byte, args []byte) byte {
 			return stUnsupported
 		}
 		mode, ms := int(args[0]), le.Uint16(args[1:])
+		if p.ring != nil && (mode == feedOpen || mode == feedTipOpen) {
+			return stWrongState
+		}
+		p.abortReversal()
 		if p.revertAt == 0 {
 			p.before = p.feed
 		}

@@ -23,16 +23,15 @@ var repeatAfter = [...]uint64{50, 100, 200, 400, 800}
 
 // link is the card's end of the protocol. It is guarded by the world's lock.
 //
-//	no session --HELLO--> up --1 s silence, repeats used up--> down --HELLO--> up
-//	     ^----------------------- restart, RESET 0 -----------------'
+//	no session --HELLO--> up --1 s silence, repeats used up, restart, RESET 0--> no session
 type link struct {
 	c       *Card
 	in      splitter
 	session uint32
 	up      bool
 	heard   uint64 // ms of the last valid frame
-	downAt  uint64 // ms at which the link went down
-	failed  bool   // two seconds have passed since
+	downAt  uint64 // ms at which the session ended
+	lost    bool   // it ended with the link: FXO goes on-hook 2 s later
 
 	seq      uint16
 	waiting  [26][]*transmission // by channel; 25 is the card's own
@@ -172,38 +171,50 @@ func (l *link) hello(body []byte) {
 		c.count.Unknown++
 		return
 	}
-	fresh := id != l.session
+	fresh := id != l.session // the id of a session that has ended is new as well
 	if fresh {
 		l.endSession()
 		l.session = id
 		c.count.Sessions++
 		c.w.tell(-1, "session %08x begins", id)
 	}
-	if !fresh && !l.up {
-		for _, p := range c.ports {
-			if f, ok := p.(*fxsPort); ok {
-				f.linkBack()
-			}
+	l.up = true
+	l.send(tWelcome, chCard, 0, c.clock(), c.welcome(id))
+	if fresh {
+		l.tellAll()
+	}
+}
+
+// tellAll is what a session begins with: everything that the host may have missed.
+func (l *link) tellAll() {
+	c := l.c
+	for _, p := range c.ports {
+		if p.kind() != Absent {
+			p.base().sendState()
+		}
+		if f, ok := p.(*fxoPort); ok && f.parallel {
+			f.event(evParallel, 1)
 		}
 	}
-	l.up, l.failed = true, false
-	l.send(tWelcome, chCard, 0, c.clock(), c.welcome(id))
-	if !fresh {
-		return
-	}
-	for i := range c.ports {
-		c.ports[i].base().sendState()
-	}
 	if l.resetCause != 0 {
-		l.reliable(tAlarm, chCard, c.clock(), binary.LittleEndian.AppendUint16([]byte{4, 0}, uint16(l.resetCause)))
+		l.reliable(tAlarm, chCard, c.clock(), alarmBody(4, false, l.resetCause))
 		l.resetCause = 0
 	}
+	for id, value := range c.alarms {
+		if value != nil {
+			l.reliable(tAlarm, chCard, c.clock(), alarmBody(byte(id), true, *value))
+		}
+	}
+}
+
+func alarmBody(id byte, active bool, value int16) []byte {
+	return binary.LittleEndian.AppendUint16([]byte{id, bit(active)}, uint16(value))
 }
 
 // endSession puts link and channels to rest.
 func (l *link) endSession() {
 	cause, in, heard := l.resetCause, l.in, l.heard
-	*l = link{c: l.c, in: in, resetCause: cause, heard: heard}
+	*l = link{c: l.c, in: in, resetCause: cause, heard: heard, downAt: l.c.w.ms}
 	l.c.out.forget()
 	for _, p := range l.c.ports {
 		p.base().stream = stream{}
@@ -332,7 +343,7 @@ func (l *link) execute(f frame) (status byte, rate uint32) {
 		return stBadArgument, 0
 	}
 	p := c.ports[f.ch]
-	if id == cmdQuery {
+	if id == cmdQuery && p.kind() != Absent {
 		p.base().sendState()
 		return stOK, 0
 	}
@@ -453,9 +464,12 @@ func (l *link) step() {
 		c.w.tell(-1, "back to %d bit/s", c.baud)
 	}
 	if !l.up {
-		if l.session != 0 && !l.failed && now-l.downAt >= 2000 {
-			l.failed = true
-			c.baud = c.opt.Baud
+		if now-l.downAt < 2000 {
+			return
+		}
+		c.baud = c.opt.Baud // where a host that is new looks for the card
+		if l.lost {
+			l.lost = false
 			for _, p := range c.ports {
 				p.failSafe()
 			}
@@ -482,7 +496,7 @@ func (l *link) step() {
 		l.fillAt = now + 100
 		var body []byte
 		for i, p := range c.ports {
-			if st := &p.base().stream; st.on {
+			if st := &p.base().stream; st.on && st.playing {
 				body = append(body, byte(i), byte(st.fill()))
 			}
 		}
@@ -492,9 +506,10 @@ func (l *link) step() {
 	}
 }
 
-// down is the fail-safe of §5.
+// down is the fail-safe of §5. The session ends: PONG shows it to a host that has
+// not noticed, and the next HELLO repairs what was missed.
 func (l *link) down(why string) {
-	l.up, l.failed, l.downAt = false, false, l.c.w.ms
+	l.up, l.session, l.lost, l.downAt = false, 0, true, l.c.w.ms
 	l.waiting, l.inFlight = [26][]*transmission{}, 0
 	l.c.count.LinkDowns++
 	l.c.w.tell(-1, "link down: %s", why)

@@ -55,7 +55,10 @@ func (p *fxsPort) startRinging(args []byte) byte {
 		switch {
 		case r.slotStep == 0xFF:
 			r.slotStep = -1
-		case r.slotStep >= n || r.slotStep%2 == 0 || r.slotDelay < 500:
+		case r.slotStep >= n || r.slotStep%2 == 0 || r.slotDelay+200 > r.steps[r.slotStep]:
+			return stBadArgument
+		}
+		if r.slotDelay < 500 && (r.host || r.slotStep >= 0) {
 			return stBadArgument
 		}
 	}
@@ -64,13 +67,12 @@ func (p *fxsPort) startRinging(args []byte) byte {
 		return stBadArgument
 	case r.host && p.c.opt.NoOHT:
 		return stUnsupported
-	case p.offHook:
+	case p.offHook || p.open():
 		return stWrongState
 	}
-	if old := p.ring; old != nil {
-		p.stopRinging()
-	}
-	p.sender, p.slotTo = nil, 0
+	p.stopRinging()
+	p.abortCallerID()
+	p.slotTo = 0
 	p.ring = r
 	if r.card && r.slotStep < 0 {
 		p.send(*p.stored, false)
@@ -185,7 +187,9 @@ func (p *fxsPort) callerID(args []byte) byte {
 	switch {
 	case args[0] == 0:
 		p.stored = &m
-	case (args[0] == 2) != p.offHook || p.sender != nil || p.ring != nil:
+	case args[0] == 2 && m.alert > alertDTAS:
+		return stBadArgument
+	case (args[0] == 2) != p.offHook || p.sender != nil || p.ring != nil || p.open():
 		return stWrongState
 	default:
 		p.send(m, args[0] == 2)
@@ -201,8 +205,24 @@ type cidSender struct {
 	offHook  bool
 	wantAck  bool
 	ackIn    int // samples in which the phone may still acknowledge
+	pause    int // samples from the acknowledgement to the data
 	receiver dtmfReceiver
 	acked    bool
+	reversed bool // the alert has reversed the feed,
+	feed     int  // which was this
+}
+
+// abortCallerID ends what is being sent.
+func (p *fxsPort) abortCallerID() {
+	p.abortReversal()
+	p.sender = nil
+}
+
+// abortReversal takes back the reversal of the alert.
+func (p *fxsPort) abortReversal() {
+	if s := p.sender; s != nil && s.reversed {
+		p.feed, s.reversed = s.feed, false
+	}
 }
 
 func (p *fxsPort) send(m callerIDMessage, offHook bool) {
@@ -217,7 +237,8 @@ func (p *fxsPort) send(m callerIDMessage, offHook bool) {
 			s.alert, s.ackIn = dtas, 160*8
 		}
 	case alertReversal:
-		p.before, p.feed, p.revertAt = p.feed, feedReverse, 0
+		s.reversed, s.feed = true, p.feed
+		p.feed, p.revertAt = p.feed^1, 0 // 0 and 1, 4 and 5
 		s.alert = append(append(quiet(100), dtas...), quiet(60)...)
 	case alertRing:
 		s.ringFor = 250 * 8
@@ -248,24 +269,29 @@ func (s *cidSender) fill(p *fxsPort, dst []int16) {
 	}
 	if s.wantAck && !s.acked {
 		if s.ackIn -= len(dst) - n; s.ackIn <= 0 {
-			p.sender = nil
+			p.abortCallerID()
 			p.event(evCIDDone, 2)
 		}
 		return
 	}
+	if s.pause > 0 {
+		s.pause -= len(dst) - n
+		return
+	}
 	k := copy(dst[n:], s.data)
 	if s.data = s.data[k:]; len(s.data) == 0 {
-		if p.feed == feedReverse && !s.offHook && p.before == feedForward && p.revertAt == 0 {
-			p.feed = p.before
-		}
-		p.sender = nil
+		p.abortCallerID()
 		p.event(evCIDDone, 0)
 	}
 }
 
 // listen waits for the acknowledgement of a type-II phone: DTMF A or D.
 func (s *cidSender) listen(pcm []int16) {
-	if s.wantAck && len(s.alert) == 0 {
-		s.receiver.feed(pcm, func(d byte) { s.acked = s.acked || d == 'D' || d == 'A' })
+	if s.wantAck && !s.acked && len(s.alert) == 0 {
+		s.receiver.feed(pcm, func(d byte) {
+			if d == 'D' || d == 'A' {
+				s.acked, s.pause = true, 100*8 // the digit may still last
+			}
+		})
 	}
 }

@@ -68,7 +68,7 @@ func (b *channel) play(seq uint16, body []byte) bool {
 	}
 	gap := seq - s.want
 	switch {
-	case gap >= 0x8000: // old or equal
+	case gap >= 0x8000, gap > 255 && !s.any: // old or equal; of the stream before
 		n.Overruns++
 		return true
 	case gap >= 1 && gap <= 8 && s.any:

@@ -57,6 +57,9 @@ func (r Ring) Body() (Body, error) {
 	if r.Slot != SlotNone && r.SlotStep != BeforeRing && (int(r.SlotStep) >= n || r.SlotStep%2 == 0) {
 		return nil, fmt.Errorf("caller-ID slot in step %d of %d", r.SlotStep, n)
 	}
+	if r.Slot != SlotNone && r.SlotStep != BeforeRing && (r.SlotDelay < 500*time.Millisecond || r.SlotDelay+200*time.Millisecond > r.Steps[r.SlotStep]) {
+		return nil, fmt.Errorf("caller-ID slot after %v of %v", r.SlotDelay, r.Steps[r.SlotStep])
+	}
 	b := Body{0x02, r.Slot, r.Frequency, r.Repeat, r.SlotStep}
 	b = binary.LittleEndian.AppendUint16(b, millis(r.SlotDelay))
 	b = append(b, byte(n))

@@ -121,7 +121,10 @@ func (s *Session) greet(now time.Time) {
 	s.state = greeting
 	s.out.drop()
 	s.in.last = map[uint8]handled{}
-	for s.id = s.random(); s.id == 0; {
+	// Never the id before: the card would take HELLO for a repeat and keep its
+	// STATEs to itself, §4.
+	last := s.id
+	for s.id = s.random(); s.id == 0 || s.id == last; {
 		s.id = s.random()
 	}
 	s.heard, s.sent = now, now

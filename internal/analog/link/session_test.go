@@ -552,3 +552,46 @@ func TestStreamRules(t *testing.T) {
 		t.Fatalf("then %d frames, want 1", send)
 	}
 }
+
+// TestSLCL4NoSessionIDTwice: a HELLO with the id before would be a repeat for the
+// card, which keeps its STATEs then.
+func TestSLCL4NoSessionIDTwice(t *testing.T) {
+	var ids []uint32
+	numbers := []uint32{0, 7, 7, 0, 7, 8, 8, 9}
+	s := NewSession(Options{
+		Write: func(h Header, body []byte) {
+			ids = append(ids, uint32(body[6])|uint32(body[7])<<8|uint32(body[8])<<16|uint32(body[9])<<24)
+		},
+		Random: func() uint32 { n := numbers[0]; numbers = numbers[1:]; return n },
+	})
+	for range 3 {
+		s.Open(time.Unix(0, 0))
+		s.Close("test")
+	}
+	if want := []uint32{7, 8, 9}; !slices.Equal(ids, want) {
+		t.Fatalf("session ids %v, want %v", ids, want)
+	}
+}
+
+// TestSLCL5OtherSessionInPongEndsTheSession: the card has taken the link for down.
+func TestSLCL5OtherSessionInPongEndsTheSession(t *testing.T) {
+	b := newBench(t, 11).up()
+	b.id = 0
+	b.run(600 * time.Millisecond)
+	if len(b.downs) != 1 || len(b.ups) != 2 || !b.session.Up() {
+		t.Fatalf("downs %v, ups %v", b.downs, b.ups)
+	}
+}
+
+func TestSLCL81SlotThatNoCardAccepts(t *testing.T) {
+	r := Ring{Slot: SlotByCard, SlotStep: 1, SlotDelay: 500 * time.Millisecond, Steps: []time.Duration{time.Second, 700 * time.Millisecond}}
+	if _, err := r.Body(); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []time.Duration{499 * time.Millisecond, 501 * time.Millisecond} {
+		r.SlotDelay = d
+		if _, err := r.Body(); err == nil {
+			t.Errorf("slot after %v of 700 ms", d)
+		}
+	}
+}

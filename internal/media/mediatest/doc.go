@@ -16,7 +16,7 @@
 // Standards: RFC 3550, RFC 3551, RFC 3389 (comfort noise), RFC 3711 and 4568
 // (through srtp/v3), RFC 4733, RFC 8445 and 5245 (through ice/v4), RFC 7675
 // (consent), RFC 8866, ITU-T G.711, G.107. What Microsoft does differently
-// follows the fact sheet on Direct Routing, sections 4 and 5.
+// follows docs/teams.md.
 //
 // Left out: codecs other than G.711, which a client may offer but not choose;
 // TURN, for which a socket on another local address stands.

@@ -190,7 +190,7 @@ func (r *Receiver) open(t *table, ssrc uint32, packet []byte, with opener) ([]by
 		return plain, nil
 	}
 	// A source that is new must first show in a scratch context that it holds
-	// the key (C-103, facts/dependencies.md 1.2).
+	// the key (C-103, docs/decisions/srtp.md).
 	if t.scratch == nil || t.tried >= trials {
 		ctx, err := newContext(r.key, r.profile)
 		if err != nil {

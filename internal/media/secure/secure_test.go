@@ -145,7 +145,7 @@ func TestC103NewSourceIsFollowedAndOnlyTwoAreKept(t *testing.T) {
 }
 
 // TestForgedSourcesCostNoMemory is the fence against state made before
-// authentication (facts/dependencies.md, fence 2).
+// authentication (docs/decisions/srtp.md).
 func TestForgedSourcesCostNoMemory(t *testing.T) {
 	r := receiver(t, key(6))
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -95,7 +95,7 @@ func (s *udpSocket) Close() error {
 // recv reads one datagram. The length is the real one, also when it was cut.
 //
 // The calls are raw because they never block: the scheduler of Go need not be
-// told of a few microseconds (facts/media-performance.md, "Where the time goes").
+// told of a few microseconds (docs/decisions/media-loop.md).
 func (s *udpSocket) recv(b []byte, from *unix.RawSockaddrAny) (int, netip.AddrPort, syscall.Errno) {
 	size := uint32(unix.SizeofSockaddrAny)
 	n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),

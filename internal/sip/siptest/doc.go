@@ -13,7 +13,7 @@
 // number of the statement that it breaks (C-26, C-42 …).
 //
 // Standards: RFC 3261, RFC 3264, RFC 3326; what Microsoft does differently
-// follows the fact sheet on Direct Routing, sections 1 to 6 and 12.
+// follows docs/teams.md.
 //
 // Left out: digest authentication, REFER, session timers.
 package siptest

@@ -53,7 +53,7 @@ func (t *Teams) checkRequest(l *link, m *Message, c *Call, bad func(string, stri
 	case "PRACK", "UPDATE":
 		bad("C-49", "%s toward Teams", m.Method)
 	case "REFER", "SUBSCRIBE", "INFO", "MESSAGE":
-		bad("§2.3", "%s is not in Teams' Allow", m.Method)
+		bad("RFC 3261 §20.5", "%s is not in Teams' Allow", m.Method)
 	}
 	if strings.HasPrefix(strings.ToLower(m.URI), "sips:") {
 		bad("C-33", "sips URI %s", m.URI)
@@ -235,7 +235,7 @@ func (t *Teams) checkSDP(m *Message, c *Call, bad func(string, string, ...any)) 
 		bad("C-138", "media moved from %s to %s without new ICE credentials", last.Addr, d.Addr)
 	}
 	if !bypass && d.Addr != last.Addr {
-		bad("§3.8", "media moved from %s to %s: Teams does not follow", last.Addr, d.Addr)
+		bad("C-72", "media moved from %s to %s: Teams does not follow", last.Addr, d.Addr)
 	}
 }
 

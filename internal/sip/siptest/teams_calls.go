@@ -85,7 +85,8 @@ func (t *Teams) addHeaders(c *Call, m *Message) {
 	if m.IsRequest() {
 		m.Add("MS-Conversation-ID", id)
 	}
-	// In INVITE and re-INVITE, and in the 200 of a call to a user (§6.3).
+	// In INVITE and re-INVITE, and in the 200 of a call to a user (docs/teams.md,
+	// Local Media Optimization).
 	if u == nil || trunk == nil || !trunk.LMO || !m.IsRequest() && (m.Status != 200 || established) {
 		return
 	}
