@@ -29,6 +29,7 @@ type lineLeg struct {
 	fill int
 	out  [frameLen]int16
 
+	quiet    int  // frames without a key in a row, until settled
 	digit    byte // that sounds now; 0 none
 	digitAt  uint64
 	now      time.Time
@@ -74,6 +75,25 @@ func newLineLeg(l *leg, line Line, limits jitter.Limits, ring func()) *lineLeg {
 	return n
 }
 
+// settled is how many frames without a key show that no key is left over from
+// dialling: more than the receiver needs to notice one.
+const settled = 6
+
+// leftover reports that a key may still be held with which the call was dialled:
+// it is not meant for the far end.
+func (n *lineLeg) leftover() bool { return n.quiet < settled }
+
+// settle watches for the release of a key that is left over from dialling.
+func (n *lineLeg) settle() {
+	switch {
+	case !n.leftover():
+	case n.rx.Present():
+		n.quiet = 0
+	default:
+		n.quiet++
+	}
+}
+
 // sink takes a frame from the card's reader.
 func (n *lineLeg) sink(frame []int16) {
 	n.frames.put(frame)
@@ -87,6 +107,7 @@ func (v *voice) frame(now time.Time, l *leg, pcm []int16) {
 	n.now = now
 	n.received++
 	n.rx.Feed(pcm, n.on)
+	n.settle()
 	if to := l.peer; to != nil && !l.held {
 		if to.line != nil {
 			// The far card has its own clock: the buffer joins the two.
@@ -146,6 +167,9 @@ func (n *lineLeg) dialled(l *leg, e dsp.DTMFEvent) {
 	to := l.peer
 	relay := to != nil && to.line == nil && !l.held && !to.held
 	if e.On {
+		if n.leftover() {
+			return
+		}
 		n.digit, n.digitAt = e.Digit, e.Sample
 		if !relay || to.digits.busy() {
 			return

@@ -94,6 +94,30 @@ func TestLineAndPeerHearEachOther(t *testing.T) {
 	}
 }
 
+// The last key of the number may still be held when the far end answers: it is
+// neither an event nor a tone for the far end. The next key is.
+func TestAKeyHeldFromDiallingIsNotSentToTheFarEnd(t *testing.T) {
+	r := newRig(t)
+	a, l := withLine(t, r, codecA, events(101))
+	s := &speaker{digits: dsp.NewDTMFSender(-8, -10)}
+	s.digits.Queue("0", 300*time.Millisecond, 200*time.Millisecond)
+	s.digits.Queue("5", 120*time.Millisecond, 120*time.Millisecond)
+	r.run(1200*time.Millisecond, func(int) { l.sink(s.frame()) })
+	var codes []byte
+	var ts uint32
+	for _, p := range a.packets {
+		if p.pt == 101 && (len(codes) == 0 || p.ts != ts) {
+			codes, ts = append(codes, p.payload[0]), p.ts
+		}
+	}
+	if string(codes) != "\x05" {
+		t.Errorf("events %v, want the key pressed in the call alone", codes)
+	}
+	if heard := countEvents[DigitHeard](r); len(heard) != 1 || heard[0].Digit.Digit != '5' {
+		t.Errorf("digits reported: %+v", heard)
+	}
+}
+
 func TestC97KeysOfAPhoneBecomeEventsAndTheToneIsSuppressed(t *testing.T) {
 	r := newRig(t)
 	a, l := withLine(t, r, codecA, events(101))
