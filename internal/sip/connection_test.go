@@ -575,3 +575,16 @@ func TestC10SelfSigned(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A peer that cannot be reached is tried again in seconds, though OPTIONS go out
+// once a minute only (C-28).
+func TestUnreachablePeerIsTriedAgainSoon(t *testing.T) {
+	for i, want := range []time.Duration{5, 10, 20, 40, 80, 80} {
+		if got := again(i); got != want*time.Second {
+			t.Errorf("attempt %d after %v, want %v", i, got, want*time.Second)
+		}
+	}
+	if again(1000) != 80*time.Second {
+		t.Errorf("after very many attempts: %v", again(1000))
+	}
+}

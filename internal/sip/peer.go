@@ -218,9 +218,16 @@ func (p *peer) shun(l *link, wait time.Duration) {
 
 // watch pings the peer and keeps its connection young, until ctx ends.
 func (p *peer) watch(ctx context.Context) {
+	unreached := 0 // times in a row
 	for {
+		wait := pause(p.t.live.Load().every)
 		if p.t.live.Load().every > 0 {
-			p.ping(ctx)
+			if p.ping(ctx) {
+				unreached = 0
+			} else {
+				wait = min(wait, again(unreached))
+				unreached++
+			}
 		} else if _, err := p.resolve(ctx); err != nil && ctx.Err() == nil {
 			p.t.log.Warn("peer not found", "peer", p.host, "error", err)
 		}
@@ -233,7 +240,7 @@ func (p *peer) watch(ctx context.Context) {
 			cancel()
 		}
 		select {
-		case <-time.After(pause(p.t.live.Load().every)):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return
 		}
@@ -249,14 +256,21 @@ func pause(every time.Duration) time.Duration {
 	return every + jitter(every/6)
 }
 
-// ping sends one OPTIONS and notes what came of it (C-25, C-30).
-func (p *peer) ping(ctx context.Context) {
+// again is the time to the next attempt to reach a peer to which there was no
+// connection, so that a box that starts before its uplink need not wait for the
+// next OPTIONS: 5 s, doubled up to the interval. No OPTIONS is sent meanwhile, so
+// their pace stays as Microsoft wants it (C-28).
+func again(unreached int) time.Duration { return 5 * time.Second << min(unreached, 4) }
+
+// ping sends one OPTIONS and notes what came of it (C-25, C-30). It reports
+// whether there was a way to send it.
+func (p *peer) ping(ctx context.Context) (sent bool) {
 	c, cancel := context.WithTimeout(ctx, p.t.e.times.ask)
 	defer cancel()
 	f, err := p.flow(c)
 	if err != nil {
 		p.down(ctx, err.Error())
-		return
+		return false
 	}
 	target := "sip:" + p.uriHost()
 	if p.t.teams {
@@ -292,6 +306,7 @@ func (p *peer) ping(ctx context.Context) {
 		// A plain peer that answers 404 or 405 is alive all the same.
 		p.alive(region(m))
 	}
+	return true
 }
 
 func (p *peer) drop(l *link) {
