@@ -145,6 +145,9 @@ func (o *options) external(log *slog.Logger) siptest.User {
 }
 
 func (o *options) client(name string, log *slog.Logger, paths ...mediatest.Path) mediatest.Config {
+	for i := range paths {
+		paths[i].Impair = mediatest.Impairment{Delay: o.Delay, Jitter: o.Jitter, Loss: o.Loss, Corrupt: o.Corrupt}
+	}
 	return mediatest.Config{
 		Name: name, Paths: paths, ICE: true, Secure: true, Teams: true, DSCP: expedited, Log: log,
 		Extra: []mediatest.Codec{{PayloadType: 104, Name: "SILK/16000"}, {PayloadType: 9, Name: "G722/8000"}},

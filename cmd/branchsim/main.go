@@ -54,6 +54,11 @@ type options struct {
 	CutWith string `help:"Shell command that cuts the LAN path."`
 	Mend    string `name:"mend-with" help:"Shell command that mends it."`
 
+	Delay   time.Duration `help:"Delay of each datagram on the Teams clients' paths, each way."`
+	Jitter  time.Duration `help:"Added to the delay, uniformly distributed from 0."`
+	Loss    float64       `help:"Share of datagrams lost on the Teams clients' paths, 0 to 1."`
+	Corrupt float64       `help:"Share of datagrams with one octet changed, 0 to 1."`
+
 	Talk    time.Duration `default:"3s" help:"How long the parties of a call talk."`
 	Ready   time.Duration `default:"90s" help:"How long to wait for edged (it pings Teams once a minute): trunk active, card linked."`
 	Verbose bool          `short:"v" help:"Log what the doubles see to stderr."`

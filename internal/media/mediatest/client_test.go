@@ -185,10 +185,10 @@ func TestVersionRisesOnlyWithChange(t *testing.T) {
 func TestImpairedPathLosesAndCorrupts(t *testing.T) {
 	const seed = 7
 	t.Logf("seed %d", seed)
-	a := start(t, Config{Name: "a", Paths: []Path{{Name: "lan", Local: loopback(1)}}, Secure: true, Seed: seed})
+	bad := Impairment{Loss: 0.3, Corrupt: 0.2, Delay: time.Millisecond, Jitter: 2 * time.Millisecond}
+	a := start(t, Config{Name: "a", Paths: []Path{{Name: "lan", Local: loopback(1), Impair: bad}}, Secure: true, Seed: seed})
 	b := start(t, Config{Name: "b", Paths: []Path{{Name: "lan", Local: loopback(2)}}, Secure: true})
 	negotiate(t, a, b)
-	a.Impair("lan", Impairment{Loss: 0.3, Corrupt: 0.2, Delay: time.Millisecond, Jitter: 2 * time.Millisecond})
 	a.Say(Tone(700, -10))
 	if err := b.WaitPackets(liveness(t), 40); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,9 @@ type Path struct {
 	// not reach a private address, though on loopback the kernel would deliver.
 	// Nil means everywhere.
 	Reaches []netip.Prefix
+	// Impair is what the path does to datagrams from the beginning; Client.Impair
+	// changes it.
+	Impair Impairment
 }
 
 func (p Path) reaches(to netip.Addr) bool {
@@ -130,11 +133,15 @@ func openSocket(p Path, dscp int, seed uint64) (*socket, error) {
 	}
 	conn := pc.(*net.UDPConn)
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	return &socket{
+	s := &socket{
 		Path: p, conn: conn, done: make(chan struct{}),
 		local: netip.AddrPortFrom(local.Addr().Unmap(), local.Port()),
 		dice:  rand.New(rand.NewPCG(seed, uint64(local.Port()))),
-	}, nil
+	}
+	if p.Impair != (Impairment{}) {
+		s.imp.Store(&p.Impair)
+	}
+	return s, nil
 }
 
 // read passes each datagram that survives the path to deliver until the socket
