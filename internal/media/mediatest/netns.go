@@ -1,6 +1,7 @@
 package mediatest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -19,19 +20,28 @@ func InNetns(path string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, so none is left in
-		// the wrong namespace.
+		// the wrong namespace. The main thread cannot end and is what /proc/self
+		// shows, so the way back is taken as well.
 		runtime.LockOSThread()
-		ns, err := os.Open(path)
-		if err != nil {
-			done <- fmt.Errorf("network namespace: %w", err)
-			return
-		}
-		defer func() { _ = ns.Close() }()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter network namespace %s: %w", path, err)
-			return
-		}
-		done <- f()
+		done <- inNetns(path, f)
 	}()
 	return <-done
+}
+
+// inNetns moves the calling thread there and back.
+func inNetns(path string, f func() error) error {
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return fmt.Errorf("network namespace: %w", err)
+	}
+	defer func() { _ = home.Close() }()
+	there, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("network namespace: %w", err)
+	}
+	defer func() { _ = there.Close() }()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter network namespace %s: %w", path, err)
+	}
+	return errors.Join(f(), unix.Setns(int(home.Fd()), unix.CLONE_NEWNET))
 }
