@@ -108,7 +108,8 @@ type Digit struct {
 	Duration time.Duration
 }
 
-// Transfer asks to move the other side to Target. Used from step 2 on.
+// Transfer asks to move the other side to Target. No leg reports it yet: REFER is
+// not advertised.
 type Transfer struct {
 	Target     string
 	ReferredBy string
@@ -213,7 +214,8 @@ type Bridge interface {
 	Play(leg string, t Tone)
 	// Digit sends a digit to leg as its profile carries digits.
 	Digit(leg string, d Digit)
-	// Hold stops (true) or resumes voice toward and from leg.
+	// Hold stops (true) or resumes voice toward and from leg, when a party of ours
+	// holds. Holding by the peer is in its offer; the call does not ask for ours yet.
 	Hold(leg string, on bool)
 	// Drop forgets a leg that was refused or released.
 	Drop(leg string)
