@@ -151,7 +151,7 @@ func TestC54C55SilentEarlyMediaKeepsRingback(t *testing.T) {
 		if log := br.Log(); slices.ContainsFunc(log, func(s string) bool { return strings.HasPrefix(s, "join") }) {
 			t.Fatalf("joined before any voice came: %v", log)
 		}
-		callee := b.sw.Calls()[0].Target
+		callee := b.sw.Calls()[0].Leg
 		br.Emit(call.VoiceAlive{Leg: callee, Realm: "lan"})
 		synctest.Wait()
 		if log := br.Log(); log[len(log)-1] != "join line-1 "+callee {
@@ -328,7 +328,7 @@ func TestDeadLegWithoutFallbackMayComeBack(t *testing.T) {
 		b := newBench(t, call.Options{}, carrier)
 		caller := calltest.NewLeg("line-1", fromLine())
 		callee, br := b.connect(caller)
-		leg := b.sw.Calls()[0].Target
+		leg := b.sw.Calls()[0].Leg
 		br.Emit(call.VoiceDead{Leg: leg, Why: "no packets for 15s"})
 		time.Sleep(3 * time.Second)
 		br.Emit(call.VoiceAlive{Leg: leg, Realm: "wan"})
@@ -359,7 +359,7 @@ func TestC133AnswerFromOutsideMovesTheLegWithoutTrouble(t *testing.T) {
 		}
 		d.Leg.Emit(call.Answer{Description: &sdp.Description{}})
 		synctest.Wait()
-		br.Emit(call.VoiceAlive{Leg: b.sw.Calls()[0].Target, Realm: "wan"})
+		br.Emit(call.VoiceAlive{Leg: b.sw.Calls()[0].Leg, Realm: "wan"})
 		time.Sleep(time.Minute)
 		if len(b.trouble) != 0 {
 			t.Errorf("a wrong guess was reported as trouble: %v", b.trouble)

@@ -227,7 +227,10 @@ func (c *control) do(acts []action) {
 			v.State = "ringing"
 		}
 		v.Answer = c.sum.Answer
-		v.Target = c.m.callee.leg
+		v.Leg = c.m.callee.leg
+		if n := len(c.sum.Attempts); n > 0 {
+			v.Target = c.sum.Attempts[n-1].Target.Name
+		}
 	})
 }
 

@@ -31,7 +31,7 @@ func last(br *calltest.Bridge, word string) string {
 func (b *bench) teamsToTeams() (caller, callee *calltest.Leg, br *calltest.Bridge, name string) {
 	caller = calltest.NewLeg("teams#1", fromTeams())
 	callee, br = b.connect(caller)
-	return caller, callee, br, b.sw.Calls()[0].Target
+	return caller, callee, br, b.sw.Calls()[0].Leg
 }
 
 func (b *bench) state() string {
@@ -317,7 +317,7 @@ func TestC47OfferlessCallerWithEarlyMedia(t *testing.T) {
 			t.Errorf("caller was told %+v", p)
 		}
 		synctest.Wait()
-		br.Emit(call.VoiceAlive{Leg: b.sw.Calls()[0].Target, Realm: "lan"})
+		br.Emit(call.VoiceAlive{Leg: b.sw.Calls()[0].Leg, Realm: "lan"})
 		synctest.Wait()
 		d.Leg.Emit(call.Answer{})
 		want[call.Answer](t, caller)
@@ -347,7 +347,7 @@ func TestC53RingbackIsNotPlayedOverEarlyMedia(t *testing.T) {
 		if n := strings.Count(strings.Join(br.Log(), ";"), "play"); n != 1 {
 			t.Errorf("ringback began %d times: %v", n, br.Log())
 		}
-		br.Emit(call.VoiceAlive{Leg: b.sw.Calls()[0].Target, Realm: "lan"})
+		br.Emit(call.VoiceAlive{Leg: b.sw.Calls()[0].Leg, Realm: "lan"})
 		d.Leg.Emit(call.Progress{Ringing: true})
 		d.Leg.Emit(call.Progress{Answer: desc()}) // another fork
 		synctest.Wait()
@@ -393,7 +393,7 @@ func TestBadEarlyDescriptionIsForgiven(t *testing.T) {
 		br := <-b.bridges.Opened
 		d.Leg.Emit(call.Progress{Ringing: true})
 		want[call.Progress](t, caller)
-		br.Refuse(b.sw.Calls()[0].Target)
+		br.Refuse(b.sw.Calls()[0].Leg)
 		d.Leg.Emit(call.Progress{Answer: desc()})
 		want[call.Progress](t, caller)
 		// Nor does it make an answer without a description a good one.
@@ -415,7 +415,7 @@ func TestEarlyMediaThatDiedIsMissedAfterTheAnswer(t *testing.T) {
 		br := <-b.bridges.Opened
 		d.Leg.Emit(call.Progress{Answer: desc()})
 		synctest.Wait()
-		name := b.sw.Calls()[0].Target
+		name := b.sw.Calls()[0].Leg
 		br.Emit(call.VoiceAlive{Leg: name, Realm: "lan"})
 		br.Emit(call.VoiceDead{Leg: name, Why: "no packets for 1s"})
 		synctest.Wait()
@@ -437,7 +437,7 @@ func TestUnusableAnswerFromOutsideIsRefusedAtOnce(t *testing.T) {
 		d := b.dialed()
 		br := <-b.bridges.Opened
 		synctest.Wait()
-		br.Refuse(b.sw.Calls()[0].Target)
+		br.Refuse(b.sw.Calls()[0].Leg)
 		outside := sdp.Profile{Realm: "wan"}
 		start := time.Now()
 		d.Leg.Emit(call.Answer{Description: desc(), Profile: &outside})

@@ -62,7 +62,8 @@ type running struct {
 type View struct {
 	ID        string
 	Source    string
-	Target    string
+	Target    string // trunk or line being tried or reached
+	Leg       string // of the called side; empty between targets
 	Calling   string
 	Called    string
 	Emergency bool
